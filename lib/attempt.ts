@@ -1,0 +1,143 @@
+import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Once } from './store.js'
+import type { AttemptId } from './strategy.js'
+
+/** Lifetimes in milliseconds. */
+export const attemptDefaults = {
+  attempt: 10 * 60_000,
+  ticket: 60_000,
+  /** Sign-ins under way in one browser; the oldest gives way. */
+  perBrowser: 5,
+} as const
+
+/** What is kept while the person is away at the IdP. */
+export interface AttemptRecord {
+  readonly connection: string
+  readonly version: string
+  readonly callback: string
+  readonly returnTo: string
+  readonly at: number
+  readonly secrets: Readonly<Record<string, string>>
+  readonly cookie: Binding
+}
+
+/** The browser that began: the name of its cookie and the hash of the value. */
+export interface Binding {
+  readonly name: string
+  readonly hash: string
+}
+
+export const newToken = (): AttemptId => randomBytes(32).toString('base64url')
+
+const digest = (purpose: string, text: string) => createHash('sha256').update(`${purpose}\0${text}`).digest()
+
+/**
+ * Keeps a value under a token that only the URL holds: the key it is found by and the key it is encrypted
+ * with are different hashes of the token, so who reads the backend reads neither.
+ */
+export async function putSealed(
+  once: Once,
+  kind: 'attempt' | 'ticket',
+  token: string,
+  value: unknown,
+  ttl: number,
+) {
+  const iv = randomBytes(12)
+  const cipher = createCipheriv('aes-256-gcm', digest(`${kind} key`, token), iv)
+  const sealed = Buffer.concat([
+    iv,
+    cipher.update(JSON.stringify(value), 'utf8'),
+    cipher.final(),
+    cipher.getAuthTag(),
+  ])
+  await once.put(
+    `${kind}:${digest(`${kind} name`, token).toString('base64url')}`,
+    sealed.toString('base64url'),
+    ttl,
+  )
+}
+
+/** Takes the value of a token once; null where there is none, it expired, or the token is not one of ours. */
+export async function takeSealed<T>(
+  once: Once,
+  kind: 'attempt' | 'ticket',
+  token: string,
+): Promise<T | null> {
+  if (!/^[A-Za-z0-9_-]{43}$/.test(token)) return null
+  const stored = await once.take(`${kind}:${digest(`${kind} name`, token).toString('base64url')}`)
+  if (stored === null) return null
+  const sealed = Buffer.from(stored, 'base64url')
+  const decipher = createDecipheriv('aes-256-gcm', digest(`${kind} key`, token), sealed.subarray(0, 12))
+  decipher.setAuthTag(sealed.subarray(-16))
+  return JSON.parse(
+    Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString('utf8'),
+  ) as T
+}
+
+/**
+ * Binds a sign-in to this browser by a cookie of its own, so that two tabs never share one. `SameSite=Lax`
+ * comes back on the GET that ends the sign-in; on https the `__Host-` prefix keeps other hosts from setting it.
+ */
+export function bindBrowser(
+  req: IncomingMessage,
+  res: ServerResponse,
+  token: AttemptId,
+  secure: boolean,
+): Binding {
+  const prefix = secure ? '__Host-jit-' : 'jit-'
+  const name = prefix + digest('cookie', token).toString('base64url').slice(0, 16)
+  const value = newToken()
+  const old = [...cookies(req).keys()].filter((other) => other.startsWith(prefix))
+  for (const other of old.slice(0, Math.max(0, old.length - attemptDefaults.perBrowser + 1))) {
+    setCookie(res, other, '', 0, secure)
+  }
+  setCookie(res, name, value, attemptDefaults.attempt / 1000, secure)
+  return { name, hash: digest('binding', value).toString('base64url') }
+}
+
+/** Whether this request comes from the browser that began; the cookie is cleared either way. */
+export function sameBrowser(
+  req: IncomingMessage,
+  res: ServerResponse,
+  binding: Binding,
+  secure: boolean,
+): boolean {
+  const value = cookies(req).get(binding.name)
+  if (value === undefined) return false
+  setCookie(res, binding.name, '', 0, secure)
+  return timingSafeEqual(digest('binding', value), Buffer.from(binding.hash, 'base64url'))
+}
+
+function cookies(req: IncomingMessage): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const pair of (req.headers.cookie ?? '').split(';')) {
+    const at = pair.indexOf('=')
+    if (at > 0 && !found.has(pair.slice(0, at).trim()))
+      found.set(pair.slice(0, at).trim(), pair.slice(at + 1).trim())
+  }
+  return found
+}
+
+function setCookie(res: ServerResponse, name: string, value: string, maxAge: number, secure: boolean) {
+  const cookie = `${name}=${value}; Path=/; Max-Age=${maxAge}; HttpOnly; SameSite=Lax${secure ? '; Secure' : ''}`
+  res.appendHeader('set-cookie', cookie)
+}
+
+const localPath = /^\/(?!\/|%(?:09|0a|0d|2f|5c))[^\u0000-\u0020\u007f\\]*$/i
+
+/**
+ * The address to go to after sign-in: a path of this app, or the fallback. Whatever a browser could read as
+ * another origin (`//host`, `/\host`, control characters) is not a path.
+ */
+export function returnAddress(asked: unknown, fallback: string): string {
+  if (typeof asked !== 'string' || asked.length > 2048 || !localPath.test(asked)) return fallback
+  try {
+    const url = new URL(asked, 'http://this-app.invalid')
+    return url.origin === 'http://this-app.invalid' && !url.pathname.startsWith('//')
+      ? url.pathname + url.search + url.hash
+      : fallback
+  } catch {
+    return fallback
+  }
+}

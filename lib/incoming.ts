@@ -1,0 +1,67 @@
+import type { IncomingMessage } from 'node:http'
+import { JitError } from './errors.js'
+import type { Incoming } from './strategy.js'
+
+/** Largest body of a callback in bytes; signed answers with hundreds of groups stay well below. */
+export const bodyLimit = 1024 * 1024
+
+/**
+ * Reads a callback request. Before body parsers it reads the form itself; behind one it takes `req.body`.
+ * @throws JitError `answer_too_large`, `answer_malformed`, `body_consumed`
+ */
+export async function readIncoming(req: IncomingMessage & { body?: unknown }): Promise<Incoming> {
+  const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
+  if (req.method !== 'POST') return { method: 'GET', query, body: null }
+  if (req.body !== undefined && req.body !== null)
+    return { method: 'POST', query, body: fromParsed(req.body) }
+  if (req.readableEnded || req.readableDidRead) {
+    throw new JitError(
+      'body_consumed',
+      'another middleware read the body and left none; mount jit.routes() before body parsers',
+    )
+  }
+  const type = (req.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
+  if (type !== 'application/x-www-form-urlencoded') {
+    req.resume()
+    throw new JitError(
+      'answer_malformed',
+      `expected a form (application/x-www-form-urlencoded), got "${type}"`,
+    )
+  }
+  return { method: 'POST', query, body: new URLSearchParams(await text(req)) }
+}
+
+async function text(req: IncomingMessage): Promise<string> {
+  const tooLarge = () => {
+    req.resume()
+    return new JitError('answer_too_large', `the body is larger than ${bodyLimit} bytes`)
+  }
+  if (Number(req.headers['content-length'] ?? 0) > bodyLimit) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  try {
+    for await (const chunk of req.iterator({ destroyOnReturn: false })) {
+      size += (chunk as Buffer).length
+      if (size > bodyLimit) break
+      chunks.push(chunk as Buffer)
+    }
+  } catch (cause) {
+    throw new JitError('answer_malformed', 'the body ended early', { cause })
+  }
+  if (size > bodyLimit) throw tooLarge()
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** What a body parser made of the form: fields of text or lists of text; anything nested is refused. */
+function fromParsed(body: unknown): URLSearchParams {
+  if (typeof body !== 'object' || body === null)
+    throw new JitError('answer_malformed', 'the parsed body is not a form')
+  const form = new URLSearchParams()
+  for (const [name, value] of Object.entries(body)) {
+    for (const entry of Array.isArray(value) ? value : [value]) {
+      if (typeof entry !== 'string') throw new JitError('answer_malformed', `the field "${name}" is not text`)
+      form.append(name, entry)
+    }
+  }
+  return form
+}

@@ -1,0 +1,117 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { PassportStatic } from 'passport'
+import { begin, finish, isAnswer, type Step } from './authenticate.js'
+import { asJitError, JitError } from './errors.js'
+import type { AssertedIdentity } from './identity.js'
+import { type AuthenticateOptions, type MiddlewarePorts, respond, routeOf } from './middleware.js'
+import { type JitUser, type SessionSlot, sessionUser } from './session.js'
+
+declare global {
+  namespace Express {
+    interface User extends JitUser {}
+  }
+}
+
+interface ExpressRequest extends IncomingMessage {
+  res?: ServerResponse
+  params?: Record<string, string | undefined>
+}
+
+/** What Passport grafts onto the copy of a strategy that serves one request. */
+interface PassportActions {
+  success(identity: AssertedIdentity): void
+  error(error: unknown): void
+}
+
+/**
+ * Registers `jit` and one strategy for each protocol, and how a session keeps its user. The registered
+ * strategy has no state: Passport copies it for each request, and refusals go to `error`, never to `fail`,
+ * because a failure would be retried by the next strategy.
+ */
+export function usePassport(
+  ports: MiddlewarePorts,
+  passport: Pick<PassportStatic, 'use' | 'serializeUser' | 'deserializeUser'>,
+): void {
+  for (const name of ['jit', ...ports.strategies.keys()]) {
+    passport.use(name, {
+      name,
+      authenticate(this: PassportActions, req: ExpressRequest, options: Partial<AuthenticateOptions> = {}) {
+        run(ports, name, req, options).then(
+          (identity) => identity && this.success(identity),
+          (error) => this.error(ports.refused(asJitError(error, 'unavailable', 'sign-in failed'), req)),
+        )
+      },
+    } as never)
+  }
+  passport.serializeUser(
+    (req: IncomingMessage, user: Express.User, done: (error: unknown, slot?: SessionSlot) => void) => {
+      const { id, epochs, via } = user
+      if (!req.jit || !epochs || !via) {
+        return done(
+          new JitError(
+            'session_missing',
+            'only users signed in by jit.provision() can be kept in this session',
+          ),
+        )
+      }
+      const { returnTo: _, ...jit } = req.jit
+      done(null, { id, epochs, via, jit })
+    },
+  )
+  passport.deserializeUser(
+    (
+      req: IncomingMessage,
+      slot: SessionSlot,
+      done: (error: unknown, user?: Express.User | false) => void,
+    ) => {
+      ports
+        .ready()
+        .then(() => sessionUser(ports.store, ports.directory, slot))
+        .then(
+          (user) => {
+            if (user) req.jit = slot.jit
+            done(null, user ?? false)
+          },
+          (error) =>
+            done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),
+        )
+    },
+  )
+}
+
+/** One step of a sign-in for Passport: an identity, or null where the response has been written. */
+async function run(
+  ports: MiddlewarePorts,
+  name: string,
+  req: ExpressRequest,
+  options: Partial<AuthenticateOptions>,
+): Promise<AssertedIdentity | null> {
+  await ports.ready()
+  const id = options.connection ?? req.params?.connection
+  const res = req.res
+  if (!id)
+    throw new JitError(
+      'config_invalid',
+      `passport.authenticate("${name}") needs { connection } or a route with :connection`,
+    )
+  if (!res)
+    throw new JitError(
+      'config_invalid',
+      `passport.authenticate("${name}") needs Express; on Connect use jit.authenticate()`,
+    )
+  const connection = await ports.directory.connection(id)
+  if (name !== 'jit' && connection && connection.protocol !== name) {
+    throw new JitError(
+      'config_invalid',
+      `connection "${id}" speaks ${connection.protocol}; use passport.authenticate("${connection.protocol}")`,
+    )
+  }
+  const route = routeOf(ports, { ...options, connection: id })
+  const step: Step = await (isAnswer(req) ? finish : begin)(ports, req, res, route)
+  if (step.kind !== 'identity') {
+    respond(res, step)
+    return null
+  }
+  ports.destinations.set(step.identity, step.returnTo)
+  return step.identity
+}

@@ -1,0 +1,125 @@
+import type { Source } from './identity.js'
+import type { Outcome, Reason } from './plan.js'
+import type { Provisioned } from './provision.js'
+import type { Directory, Grant, Membership, Store, UserRecord } from './store.js'
+
+/** What a sign-in did, as the app sees it in `req.jit`. */
+export interface JitResult {
+  readonly outcome: Outcome
+  readonly reason: Reason
+  /** Organizations joined, roles given and taken in this sign-in. */
+  readonly joined: readonly string[]
+  readonly granted: readonly string[]
+  readonly revoked: readonly string[]
+  /** Id of the audit trail's decision; null where nothing changed. */
+  readonly decision: string | null
+  readonly correlationId: string
+  /** Where to go now: a checked path of this app. Only in the request that signs in. */
+  readonly returnTo?: string
+}
+
+export interface SessionMembership extends Pick<Membership, 'organization' | 'status'> {
+  readonly grants: readonly Pick<Grant, 'role' | 'source'>[]
+  /** Whether it counts in this session; a role from SSO does not in a session that came another way. */
+  readonly active: boolean
+  /** The roles that count in this session. */
+  readonly roles: readonly string[]
+}
+
+/** The signed-in user, `req.user`. In the request that signs in, `memberships` has that organization only. */
+export interface JitUser {
+  readonly id: string
+  /** Proved, or null. */
+  readonly email: string | null
+  readonly attributes: Readonly<Record<string, string>>
+  readonly memberships: readonly SessionMembership[]
+  /** How this session was proved. */
+  readonly via: Source
+  readonly epochs: Epochs
+}
+
+interface Epochs {
+  readonly user: number
+  readonly connection: number
+}
+
+/** All that the session holds. */
+export interface SessionSlot {
+  readonly id: string
+  readonly epochs: Epochs
+  readonly via: Source
+  readonly jit: Omit<JitResult, 'returnTo'>
+}
+
+/** The user of a sign-in that was just provisioned, without another read. */
+export async function signedInUser(directory: Directory, via: Source, done: Provisioned): Promise<JitUser> {
+  const { user, membership, connectionEpoch } = done.after
+  const organization = await organizationOf(directory, via)
+  const memberships = membership ? [{ ...membership, organizationStatus: 'active' as const }] : []
+  return {
+    id: user.id,
+    email: user.verifiedEmail,
+    attributes: user.attributes,
+    memberships: await Promise.all(memberships.map((entry) => inSession(directory, organization, entry))),
+    via,
+    epochs: { user: user.epoch, connection: connectionEpoch },
+  }
+}
+
+/** The user of a session, in one read; null where the session has ended: user or connection gone or reset. */
+export async function sessionUser(
+  store: Store,
+  directory: Directory,
+  slot: SessionSlot,
+): Promise<JitUser | null> {
+  const record = await store.user(slot.id)
+  if (record?.user.status !== 'active' || record.user.epoch !== slot.epochs.user) return null
+  const id = slot.via.startsWith('connection:') ? slot.via.slice('connection:'.length) : null
+  if (id !== null) {
+    const stored = record.connections.find((connection) => connection.id === id)
+    if (!stored?.enabled || stored.epoch !== slot.epochs.connection) return null
+    if (!(await directory.connection(id))?.enabled) return null
+  }
+  const organization = await organizationOf(directory, slot.via)
+  return {
+    id: record.user.id,
+    email: record.user.verifiedEmail,
+    attributes: record.user.attributes,
+    memberships: await Promise.all(
+      record.memberships.map((entry) => inSession(directory, organization, entry)),
+    ),
+    via: slot.via,
+    epochs: slot.epochs,
+  }
+}
+
+/**
+ * Which grants count here: `sso:` ones only in a session through that organization's SSO, all others in any,
+ * unless the organization requires SSO. So who is removed at the IdP does not walk back in another way.
+ */
+async function inSession(
+  directory: Directory,
+  viaOrganization: string | null,
+  membership: UserRecord['memberships'][number],
+): Promise<SessionMembership> {
+  const bySso = viaOrganization === membership.organization
+  const organization = await directory.organization(membership.organization)
+  const open =
+    membership.status === 'active' &&
+    membership.organizationStatus === 'active' &&
+    organization?.status === 'active' &&
+    (bySso || !organization.requireSso)
+  const counting = open ? membership.grants.filter((grant) => bySso || !grant.source.startsWith('sso:')) : []
+  return {
+    organization: membership.organization,
+    status: membership.status,
+    grants: membership.grants.map(({ role, source }) => ({ role, source })),
+    active: counting.length > 0,
+    roles: [...new Set(counting.map((grant) => grant.role))],
+  }
+}
+
+async function organizationOf(directory: Directory, via: Source): Promise<string | null> {
+  if (!via.startsWith('connection:')) return null
+  return (await directory.connection(via.slice('connection:'.length)))?.organization ?? null
+}

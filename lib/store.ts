@@ -1,0 +1,309 @@
+import type { AuditEvent } from './audit.js'
+import type { Source } from './identity.js'
+import type { Connection, Organization } from './policy.js'
+
+// The ports. They are experimental until later sign-ins (sync, conflicts) have settled them.
+
+export type UserStatus = 'active' | 'suspended'
+export type MembershipStatus = 'active' | 'suspended'
+
+/**
+ * Where a grant comes from. `sso:` grants count only in a session that came through that organization's SSO.
+ */
+export type GrantSource =
+  | 'manual'
+  | 'domain'
+  | `sso:${string}`
+  | `invitation:${string}`
+  | `scim:${string}`
+  | `import:${string}`
+
+/** Why a source gave it: a `default` role of joining is never revoked by sync, a role of a `group` is. */
+export type GrantBasis = 'default' | 'group' | 'person'
+
+export interface Grant {
+  readonly role: string
+  readonly source: GrantSource
+  readonly basis: GrantBasis
+}
+
+export interface Membership {
+  readonly organization: string
+  readonly status: MembershipStatus
+  readonly grants: readonly Grant[]
+}
+
+export interface User {
+  readonly id: string
+  readonly version: number
+  readonly status: UserStatus
+  /** Raised to end every session of this user. */
+  readonly epoch: number
+  /** Proved and unique in the app, or null. */
+  readonly verifiedEmail: string | null
+  /** For writing to the person; proves nothing. */
+  readonly contactEmail: string | null
+  readonly attributes: Readonly<Record<string, string>>
+}
+
+export interface IdentityKey {
+  readonly source: Source
+  readonly issuer: string
+  readonly subject: string
+}
+
+/** Something a person took away, which no policy may bring back; without a role, the whole membership. */
+export interface Tombstone {
+  readonly organization: string
+  readonly role: string | null
+}
+
+/** A user as the rules see it: memberships and tombstones of the queried organizations only. */
+export interface UserFacts extends User {
+  readonly identities: readonly IdentityKey[]
+  readonly memberships: readonly Membership[]
+  readonly tombstones: readonly Tombstone[]
+}
+
+export interface OrganizationFacts {
+  readonly id: string
+  readonly version: string
+  readonly status: 'active' | 'suspended'
+  readonly seatLimit: number | null
+  readonly seatsUsed: number
+  readonly owners: number
+}
+
+export interface ConnectionFacts {
+  readonly id: string
+  readonly version: string
+  readonly enabled: boolean
+  /** Raised to end every session that came through this connection. */
+  readonly epoch: number
+}
+
+export interface Snapshot {
+  readonly byIdentity: UserFacts | null
+  readonly byVerifiedEmail: UserFacts | null
+  /** Accounts that carry the address unproved. */
+  readonly byContactEmail: readonly UserFacts[]
+  readonly organizations: readonly OrganizationFacts[]
+  /** Of the query's `source`, where that is a connection. */
+  readonly connection: ConnectionFacts | null
+}
+
+export interface LoadQuery extends IdentityKey {
+  /** Only an address that may be matched: vouched for or proved. */
+  readonly email: string | null
+  readonly organizations: readonly string[]
+}
+
+/** One write of a change set. The union is closed; an adapter that does not know an operation must throw. */
+export type Operation =
+  | {
+      readonly op: 'user.create'
+      readonly id: string
+      readonly status: UserStatus
+      readonly verifiedEmail: string | null
+      readonly contactEmail: string | null
+      readonly attributes: Readonly<Record<string, string>>
+      readonly at: number
+    }
+  | {
+      readonly op: 'user.update'
+      readonly id: string
+      readonly set: {
+        readonly status?: UserStatus
+        readonly verifiedEmail?: string | null
+        readonly contactEmail?: string | null
+        /** The whole new set of attributes. */
+        readonly attributes?: Readonly<Record<string, string>>
+        /** Ends the user's sessions. */
+        readonly endSessions?: true
+      }
+    }
+  | ({ readonly op: 'identity.link'; readonly user: string; readonly at: number } & IdentityKey)
+  | ({ readonly op: 'identity.unlink'; readonly user: string } & IdentityKey)
+  | {
+      readonly op: 'membership.create'
+      readonly user: string
+      readonly organization: string
+      readonly status: MembershipStatus
+      readonly at: number
+    }
+  | {
+      readonly op: 'membership.update'
+      readonly user: string
+      readonly organization: string
+      readonly status: MembershipStatus
+    }
+  | { readonly op: 'membership.remove'; readonly user: string; readonly organization: string }
+  | ({
+      readonly op: 'grant.add'
+      readonly user: string
+      readonly organization: string
+      readonly at: number
+    } & Grant)
+  | {
+      readonly op: 'grant.remove'
+      readonly user: string
+      readonly organization: string
+      readonly role: string
+      readonly source: GrantSource
+    }
+  | {
+      readonly op: 'tombstone.put'
+      readonly user: string
+      readonly organization: string
+      readonly role: string | null
+      readonly at: number
+    }
+  | {
+      readonly op: 'invitation.create'
+      readonly id: string
+      readonly organization: string
+      readonly email: string
+      readonly role: string
+      readonly at: number
+    }
+  | {
+      /** Written where the version differs; keeps the counters and the epoch. */
+      readonly op: 'organization.put'
+      readonly id: string
+      readonly version: string
+      readonly name: string
+      readonly status: 'active' | 'suspended'
+      readonly seatLimit: number | null
+    }
+  | {
+      readonly op: 'connection.put'
+      readonly id: string
+      readonly organization: string
+      readonly version: string
+      readonly enabled: boolean
+    }
+
+/**
+ * A conditional update that holds what spans rows; where its condition does not hold, nothing of the change
+ * set lands and `commit` answers with that guard.
+ */
+export type Guard =
+  /** The organization is active and has this version. */
+  | { readonly guard: 'organization'; readonly id: string; readonly version: string }
+  /** The connection is enabled and has this version. */
+  | { readonly guard: 'connection'; readonly id: string; readonly version: string }
+  /** Takes (or with a negative `by` frees) seats; never more than the limit. */
+  | { readonly guard: 'seats'; readonly organization: string; readonly by: number }
+  /** Counts owners up or down; never below one once there was one. */
+  | { readonly guard: 'owners'; readonly organization: string; readonly by: number }
+  /** Takes a pending invitation; one winner. */
+  | { readonly guard: 'invitation'; readonly id: string; readonly user: string }
+
+/**
+ * A change as data: one transaction, one statement or one batch of the backend. All of it lands or none.
+ * `expect` names the users it touches that exist already: each has this version before, and the next after.
+ */
+export interface ChangeSet {
+  /** Id of the change and of the decision behind it; a change id lands once. */
+  readonly id: string
+  readonly expect: readonly { readonly user: string; readonly version: number }[]
+  readonly guards: readonly Guard[]
+  readonly ops: readonly Operation[]
+  readonly events: readonly AuditEvent[]
+}
+
+export type Conflict =
+  /** A user's version was not the expected one. */
+  | { readonly kind: 'version'; readonly user: string }
+  | { readonly kind: 'guard'; readonly guard: Guard }
+  /** A key was taken: verified e-mail, identity, membership, change id and so on. */
+  | { readonly kind: 'key'; readonly key: string }
+  /** The backend asks to try again: serialization failure, deadlock, busy. */
+  | { readonly kind: 'busy'; readonly detail: string }
+
+export type CommitResult =
+  | { readonly committed: true }
+  | { readonly committed: false; readonly conflict: Conflict }
+
+/** A user and what a session of theirs needs, in one read. */
+export interface UserRecord {
+  readonly user: User
+  readonly memberships: readonly (Membership & {
+    readonly organizationStatus: 'active' | 'suspended'
+  })[]
+  /** Connections of the user's organizations and of their identities, with epoch and organization. */
+  readonly connections: readonly (ConnectionFacts & { readonly organization: string })[]
+}
+
+export interface Page {
+  /** At most this many rows; 100 by default, 1,000 at most. */
+  readonly limit?: number
+  /** The cursor a previous page ended with. */
+  readonly after?: string
+}
+
+export interface UserListing extends User {
+  readonly identities: readonly IdentityKey[]
+  readonly memberships: readonly Membership[]
+}
+
+/**
+ * The app's database. `load`, `user` and `commit` cost one round trip each. A conflict is returned; what is
+ * thrown (a lost connection, a timeout) has an unknown outcome, and the caller reloads to learn it.
+ */
+export interface Store {
+  /** Brings the tables up to date; safe when several processes start at once, idempotent. */
+  migrate(): Promise<void>
+  load(query: LoadQuery): Promise<Snapshot>
+  user(id: string): Promise<UserRecord | null>
+  commit(changes: ChangeSet): Promise<CommitResult>
+  /** Users by id, for an operator's list. */
+  users(page?: Page): Promise<{ readonly rows: readonly UserListing[]; readonly next: string | null }>
+  /** Audit events, newest change first, whole changes only. */
+  events(page?: Page): Promise<{ readonly rows: readonly AuditEvent[]; readonly next: string | null }>
+}
+
+/**
+ * Organizations and connections. `entries` is what a static directory holds as a whole; it is written to the
+ * store at start, so that guards have rows to stand on.
+ */
+export interface Directory {
+  organization(id: string): Promise<Organization | null>
+  connection(id: string): Promise<Connection | null>
+  /** The id of the organization that owns an e-mail domain (exact match). */
+  domainOwner(domain: string): Promise<string | null>
+  readonly entries?: {
+    readonly organizations: readonly Organization[]
+    readonly connections: readonly Connection[]
+  }
+  /** What is set up oddly, for the operator's log. */
+  readonly warnings?: readonly string[]
+}
+
+/** A held lock. `waited`: somebody else held it first, so what was read before it may be stale. */
+export interface Lease {
+  readonly waited: boolean
+  /** Frees it if it is still ours; never throws. */
+  release(): Promise<void>
+}
+
+/**
+ * Keeps two requests for one person from doing the work twice. For efficiency only: where it cannot be had
+ * (`null`: waited too long, or the backend is away) the caller goes on, and the store decides.
+ */
+export interface Lock {
+  /** `ttl` and `wait` in milliseconds. */
+  acquire(key: string, options: { readonly ttl: number; readonly wait: number }): Promise<Lease | null>
+}
+
+/**
+ * One-time values. Fails closed: where the backend is away every method throws `JitError` `unavailable`.
+ * `ttl` in milliseconds.
+ */
+export interface Once {
+  put(key: string, value: string, ttl: number): Promise<void>
+  /** Reads and removes; of several at once, one gets the value and the others `null`. */
+  take(key: string): Promise<string | null>
+  /** True for the first to claim the key until it expires. */
+  claim(key: string, ttl: number): Promise<boolean>
+}

@@ -1,0 +1,389 @@
+import type {
+  AuditEvent,
+  ChangeSet,
+  CommitResult,
+  Conflict,
+  ConnectionFacts,
+  Grant,
+  Guard,
+  IdentityKey,
+  Lock,
+  Membership,
+  Once,
+  Operation,
+  OrganizationFacts,
+  Store,
+  Tombstone,
+  User,
+  UserFacts,
+} from '../lib/index.js'
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+interface Tables {
+  users: Map<string, Mutable<User>>
+  identities: Map<string, IdentityKey & { user: string }>
+  memberships: Map<string, Omit<Mutable<Membership>, 'grants'> & { user: string }>
+  grants: Map<string, Grant & { user: string; organization: string }>
+  tombstones: Map<string, Tombstone & { user: string }>
+  invitations: Map<string, { organization: string; email: string; role: string; takenBy: string | null }>
+  organizations: Map<string, Mutable<OrganizationFacts>>
+  connections: Map<string, Mutable<ConnectionFacts> & { organization: string }>
+  events: Map<string, AuditEvent[]>
+}
+
+const key = (...parts: readonly unknown[]) => JSON.stringify(parts)
+
+/** A miss on the way through a change set; what was written so far is dropped with the draft. */
+class Miss {
+  constructor(readonly conflict: Conflict) {}
+}
+
+/**
+ * The reference store: the whole contract in plain maps, for tests and for reading. A change set is carried
+ * out on a draft that replaces the tables at the end, or never.
+ */
+export function memoryStore(): Store {
+  let tables: Tables = {
+    users: new Map(),
+    identities: new Map(),
+    memberships: new Map(),
+    grants: new Map(),
+    tombstones: new Map(),
+    invitations: new Map(),
+    organizations: new Map(),
+    connections: new Map(),
+    events: new Map(),
+  }
+
+  const identitiesOf = (user: string): IdentityKey[] =>
+    [...tables.identities.values()]
+      .filter((entry) => entry.user === user)
+      .map(({ source, issuer, subject }) => ({ source, issuer, subject }))
+
+  const membershipsOf = (user: string): Membership[] =>
+    [...tables.memberships.values()]
+      .filter((entry) => entry.user === user)
+      .map(({ organization, status }) => ({
+        organization,
+        status,
+        grants: [...tables.grants.values()]
+          .filter((grant) => grant.user === user && grant.organization === organization)
+          .map(({ role, source, basis }) => ({ role, source, basis })),
+      }))
+
+  const factsOf = (user: User, organizations: readonly string[]): UserFacts => ({
+    ...user,
+    identities: identitiesOf(user.id),
+    memberships: membershipsOf(user.id).filter((entry) => organizations.includes(entry.organization)),
+    tombstones: [...tables.tombstones.values()]
+      .filter((entry) => entry.user === user.id && organizations.includes(entry.organization))
+      .map(({ organization, role }) => ({ organization, role })),
+  })
+
+  return {
+    migrate: async () => {},
+
+    load: async ({ source, issuer, subject, email, organizations }) => {
+      const identity = tables.identities.get(key(source, issuer, subject))
+      const users = [...tables.users.values()]
+      const verified = email === null ? undefined : users.find((user) => user.verifiedEmail === email)
+      const connection = tables.connections.get(source.slice('connection:'.length))
+      return structuredClone({
+        byIdentity: identity ? factsOf(tables.users.get(identity.user)!, organizations) : null,
+        byVerifiedEmail: verified ? factsOf(verified, organizations) : null,
+        byContactEmail:
+          email === null
+            ? []
+            : users
+                .filter((user) => user.verifiedEmail === null && user.contactEmail === email)
+                .map((user) => factsOf(user, organizations)),
+        organizations: organizations.flatMap((id) => tables.organizations.get(id) ?? []),
+        connection: source.startsWith('connection:') && connection ? withoutOrganization(connection) : null,
+      })
+    },
+
+    user: async (id) => {
+      const user = tables.users.get(id)
+      if (!user) return null
+      const sources = new Set(identitiesOf(id).map((identity) => identity.source as string))
+      return structuredClone({
+        user,
+        memberships: membershipsOf(id).map((entry) => ({
+          ...entry,
+          organizationStatus: tables.organizations.get(entry.organization)!.status,
+        })),
+        connections: [...tables.connections.values()].filter((entry) =>
+          sources.has(`connection:${entry.id}`),
+        ),
+      })
+    },
+
+    commit: async (changes): Promise<CommitResult> => {
+      const draft = structuredClone(tables)
+      try {
+        apply(draft, structuredClone(changes))
+      } catch (miss) {
+        if (miss instanceof Miss) return { committed: false, conflict: miss.conflict }
+        throw miss
+      }
+      tables = draft
+      return { committed: true }
+    },
+
+    users: async ({ limit = 100, after } = {}) => {
+      const rows = [...tables.users.values()]
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .filter((user) => after === undefined || user.id > after)
+        .slice(0, Math.min(limit, 1000))
+        .map((user) => ({ ...user, identities: identitiesOf(user.id), memberships: membershipsOf(user.id) }))
+      return structuredClone({ rows, next: rows.length === limit ? rows.at(-1)!.id : null })
+    },
+
+    events: async ({ limit = 100, after } = {}) => {
+      const changes = [...tables.events.entries()].reverse()
+      const start = after === undefined ? 0 : changes.findIndex(([change]) => change === after) + 1
+      const chosen = changes.slice(start, start + Math.min(limit, 1000))
+      return structuredClone({
+        rows: chosen.flatMap(([, events]) => events),
+        next: chosen.length === limit ? chosen.at(-1)![0] : null,
+      })
+    },
+  }
+}
+
+function apply(tables: Tables, changes: ChangeSet): void {
+  for (const { user, version } of changes.expect) {
+    const found = tables.users.get(user)
+    if (found?.version !== version) throw new Miss({ kind: 'version', user })
+    found.version += 1
+  }
+  for (const guard of changes.guards) if (!holds(tables, guard)) throw new Miss({ kind: 'guard', guard })
+  for (const op of changes.ops) write(tables, op)
+  if (changes.events.length > 0) insert(tables.events, 'change', changes.id, [...changes.events])
+}
+
+function holds(tables: Tables, guard: Guard): boolean {
+  switch (guard.guard) {
+    case 'organization': {
+      const found = tables.organizations.get(guard.id)
+      return found?.version === guard.version && found.status === 'active'
+    }
+    case 'connection': {
+      const found = tables.connections.get(guard.id)
+      return found?.version === guard.version && found.enabled
+    }
+    case 'seats': {
+      const found = tables.organizations.get(guard.organization)
+      if (!found) return false
+      found.seatsUsed += guard.by
+      return guard.by <= 0 || found.seatLimit === null || found.seatsUsed <= found.seatLimit
+    }
+    case 'owners': {
+      const found = tables.organizations.get(guard.organization)
+      if (!found) return false
+      found.owners += guard.by
+      return guard.by >= 0 || found.owners >= 1
+    }
+    case 'invitation': {
+      const found = tables.invitations.get(guard.id)
+      if (!found || found.takenBy !== null) return false
+      found.takenBy = guard.user
+      return true
+    }
+    default:
+      return guard satisfies never
+  }
+}
+
+function write(tables: Tables, op: Operation): void {
+  switch (op.op) {
+    case 'user.create': {
+      const { id, status, verifiedEmail, contactEmail, attributes } = op
+      free(tables, verifiedEmail, id)
+      const user = { id, version: 1, status, epoch: 0, verifiedEmail, contactEmail, attributes }
+      return insert(tables.users, 'user', id, user)
+    }
+    case 'user.update': {
+      const user = existing(tables.users, 'user', op.id)
+      const { endSessions, ...set } = op.set
+      if (set.verifiedEmail !== undefined) free(tables, set.verifiedEmail, op.id)
+      Object.assign(user, set)
+      if (endSessions) user.epoch += 1
+      return
+    }
+    case 'identity.link': {
+      existing(tables.users, 'user', op.user)
+      const { user, source, issuer, subject } = op
+      return insert(tables.identities, 'identity', key(source, issuer, subject), {
+        user,
+        source,
+        issuer,
+        subject,
+      })
+    }
+    case 'identity.unlink': {
+      const at = key(op.source, op.issuer, op.subject)
+      if (existing(tables.identities, 'identity', at).user !== op.user)
+        throw new Miss({ kind: 'key', key: 'identity' })
+      tables.identities.delete(at)
+      return
+    }
+    case 'membership.create': {
+      existing(tables.users, 'user', op.user)
+      existing(tables.organizations, 'organization', op.organization)
+      const { user, organization, status } = op
+      return insert(tables.memberships, 'membership', key(user, organization), { user, organization, status })
+    }
+    case 'membership.update':
+      existing(tables.memberships, 'membership', key(op.user, op.organization)).status = op.status
+      return
+    case 'membership.remove': {
+      const at = key(op.user, op.organization)
+      existing(tables.memberships, 'membership', at)
+      tables.memberships.delete(at)
+      for (const [id, grant] of tables.grants) {
+        if (grant.user === op.user && grant.organization === op.organization) tables.grants.delete(id)
+      }
+      return
+    }
+    case 'grant.add': {
+      existing(tables.memberships, 'membership', key(op.user, op.organization))
+      const { user, organization, role, source, basis } = op
+      const at = key(user, organization, role, source)
+      return insert(tables.grants, 'grant', at, { user, organization, role, source, basis })
+    }
+    case 'grant.remove': {
+      const at = key(op.user, op.organization, op.role, op.source)
+      existing(tables.grants, 'grant', at)
+      tables.grants.delete(at)
+      return
+    }
+    case 'tombstone.put': {
+      existing(tables.users, 'user', op.user)
+      const { user, organization, role } = op
+      tables.tombstones.set(key(user, organization, role), { user, organization, role })
+      return
+    }
+    case 'invitation.create': {
+      existing(tables.organizations, 'organization', op.organization)
+      const { id, organization, email, role } = op
+      return insert(tables.invitations, 'invitation', id, { organization, email, role, takenBy: null })
+    }
+    case 'organization.put': {
+      const { id, version, status, seatLimit } = op
+      const { seatsUsed = 0, owners = 0 } = tables.organizations.get(id) ?? {}
+      tables.organizations.set(id, { id, version, status, seatLimit, seatsUsed, owners })
+      return
+    }
+    case 'connection.put': {
+      const { id, organization, version, enabled } = op
+      const before = tables.connections.get(id)
+      const epoch = (before?.epoch ?? 0) + (before?.enabled && !enabled ? 1 : 0)
+      existing(tables.organizations, 'organization', organization)
+      tables.connections.set(id, { id, organization, version, enabled, epoch })
+      return
+    }
+    default:
+      op satisfies never
+      throw new Error(`unknown operation ${JSON.stringify(op)}`)
+  }
+}
+
+function insert<T>(table: Map<string, T>, name: string, at: string, row: T): void {
+  if (table.has(at)) throw new Miss({ kind: 'key', key: name })
+  table.set(at, row)
+}
+
+function existing<T>(table: Map<string, T>, name: string, at: string): T {
+  const row = table.get(at)
+  if (row === undefined) throw new Miss({ kind: 'key', key: name })
+  return row
+}
+
+function free(tables: Tables, verifiedEmail: string | null, user: string): void {
+  if (verifiedEmail === null) return
+  for (const other of tables.users.values()) {
+    if (other.verifiedEmail === verifiedEmail && other.id !== user)
+      throw new Miss({ kind: 'key', key: 'verified-email' })
+  }
+}
+
+const withoutOrganization = ({ id, version, enabled, epoch }: ConnectionFacts): ConnectionFacts => ({
+  id,
+  version,
+  enabled,
+  epoch,
+})
+
+/** A lock for one process. */
+export function memoryLock(): Lock {
+  const tails = new Map<string, Promise<void>>()
+  return {
+    acquire: async (name, { ttl, wait }) => {
+      const before = tails.get(name)
+      let free: () => void = () => {}
+      const held = new Promise<void>((resolve) => {
+        free = resolve
+      })
+      const tail = (before ?? Promise.resolve()).then(() => held)
+      tails.set(name, tail)
+      tail.then(() => tails.get(name) === tail && tails.delete(name))
+      const expire = () => {
+        const timer = setTimeout(free, ttl)
+        timer.unref()
+        return async () => {
+          clearTimeout(timer)
+          free()
+        }
+      }
+      if (!before) return { waited: false, release: expire() }
+      let timer: NodeJS.Timeout | undefined
+      const tired = new Promise<'tired'>((resolve) => {
+        timer = setTimeout(resolve, wait, 'tired')
+      })
+      const got = await Promise.race([before, tired])
+      clearTimeout(timer)
+      if (got === 'tired') {
+        free()
+        return null
+      }
+      return { waited: true, release: expire() }
+    },
+  }
+}
+
+/** One-time values for one process; `now` in milliseconds since the epoch. */
+export function memoryOnce(now: () => number = Date.now): Once {
+  const values = new Map<string, { value: string; expires: number }>()
+  const sweep = () => {
+    // Insertion order is close to expiry order, so the old ones are at the front.
+    for (const [name, { expires }] of values) {
+      if (expires > now()) break
+      values.delete(name)
+    }
+  }
+  const alive = (name: string) => {
+    const found = values.get(name)
+    return found && found.expires > now() ? found : undefined
+  }
+  return {
+    put: async (name, value, ttl) => {
+      sweep()
+      values.delete(name)
+      values.set(name, { value, expires: now() + ttl })
+    },
+    take: async (name) => {
+      const found = alive(name)
+      values.delete(name)
+      return found?.value ?? null
+    },
+    claim: async (name, ttl) => {
+      sweep()
+      if (alive(name)) return false
+      values.delete(name)
+      values.set(name, { value: '', expires: now() + ttl })
+      return true
+    },
+  }
+}
