@@ -31,7 +31,7 @@ export interface JitOptions {
   lock: Lock
   once: Once
   directory: Directory
-  strategies: readonly Strategy<never>[]
+  strategies: readonly Strategy[]
   /** Takes log lines; by default they go to standard error as JSON. */
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
@@ -109,8 +109,8 @@ export function createJit(options: JitOptions): Jit {
   const { baseUrl, path, returnTo } = parsed.data!
   const log = options.log ?? ((entry) => console.error(JSON.stringify(entry)))
   const now = options.now ?? Date.now
-  const strategies = new Map(
-    options.strategies.map((strategy) => [strategy.protocol as string, strategy as unknown as Strategy]),
+  const strategies = new Map<string, Strategy>(
+    options.strategies.map((strategy) => [strategy.protocol, strategy]),
   )
   for (const message of [...(options.directory.warnings ?? []), ...check(options.directory, strategies)]) {
     log({ level: 'warn', message })

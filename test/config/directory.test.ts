@@ -1,0 +1,264 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { directoryFromFile, JitError, staticDirectory } from 'passport-jit'
+import { afterAll, describe, expect, test } from 'vitest'
+import { directoryInput } from '../tables/facts.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'passport-jit-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+type Input = { organizations: Record<string, unknown>[]; connections: Record<string, unknown>[] } & Record<
+  string,
+  unknown
+>
+
+function problemsOf(change: (input: Input) => void, env = {}): readonly string[] {
+  const input = structuredClone(directoryInput) as unknown as Input
+  change(input)
+  try {
+    staticDirectory(input as never, env)
+  } catch (error) {
+    expect(error).toBeInstanceOf(JitError)
+    expect((error as JitError).code).toBe('config_invalid')
+    for (const problem of (error as JitError).problems) expect((error as JitError).message).toContain(problem)
+    return (error as JitError).problems
+  }
+  return []
+}
+
+const saml = { id: 's', organization: 'o', protocol: 'saml', idpMetadata: '<x/>' }
+
+describe('What a directory refuses, naming the entry and the key', () => {
+  test('nothing, when it is right', () => {
+    expect(problemsOf(() => {})).toEqual([])
+  })
+
+  test.each<[string, (input: Input) => void, string]>([
+    [
+      'a typo in a key',
+      (i) => (i.connections[0]!.vouchFor = []),
+      'connection "c": there is no key "vouchFor" (did you mean "vouchesFor"?)',
+    ],
+    [
+      'a typo deeper down',
+      (i) => (i.connections[0]!.jit = { creat: true }),
+      'connection "c": jit: there is no key "creat" (did you mean "create"?)',
+    ],
+    [
+      'a typo at the top',
+      (i) => (i.conections = []),
+      'there is no key "conections" (did you mean "connections"?)',
+    ],
+    [
+      'a key of another protocol',
+      (i) => (i.connections[0]!.idpMetadata = 'x.xml'),
+      'connection "c": there is no key "idpMetadata"',
+    ],
+    ['a wrong value', (i) => (i.connections[0]!.outsiders = 'allow'), 'connection "c": outsiders:'],
+    ['an unknown protocol', (i) => (i.connections[0]!.protocol = 'ldap'), 'connection "c": protocol:'],
+    [
+      'a role that does not exist',
+      (i) => (i.connections[0]!.jit = { roles: ['membr'] }),
+      'connection "c": jit.roles: organization "o" has no role "membr" (did you mean "member"?)',
+    ],
+    [
+      'a mapped role that does not exist',
+      (i) => (i.connections[0]!.groups = { map: { x: ['boss'] } }),
+      'connection "c": groups.map.x: organization "o" has no role "boss"',
+    ],
+    [
+      'the owner role by default',
+      (i) => (i.connections[0]!.jit = { roles: ['owner'] }),
+      'connection "c": jit.roles.0: "owner" is never given by policy',
+    ],
+    [
+      'the owner role by group',
+      (i) => (i.connections[0]!.groups = { map: { x: ['owner'] } }),
+      '"owner" is never given by policy',
+    ],
+    [
+      'groups mapped without a claim',
+      (i) => (i.connections[0]!.attributes = { email: 'email' }),
+      'connection "c": attributes.groups:',
+    ],
+    [
+      'an organization that does not exist',
+      (i) => (i.connections[0]!.organization = 'oo'),
+      'connection "c": organization: there is no organization "oo"',
+    ],
+    [
+      'an id used twice',
+      (i) => i.connections.push({ ...i.connections[0]! }),
+      'connection "c": the id is used more than once',
+    ],
+    ['an id that does not fit a URL', (i) => (i.connections[0]!.id = 'a/b'), 'connection "a/b": id:'],
+    [
+      'a domain with two owners',
+      (i) => (i.organizations[1]!.domains = ['o.example']),
+      'organization "p": domains: "o.example" is already owned by organization "o"',
+    ],
+    [
+      'a domain that is none',
+      (i) => (i.organizations[0]!.domains = ['https://o.example']),
+      '"https://o.example" is not a plain ASCII domain',
+    ],
+    [
+      'a domain with a final dot',
+      (i) => (i.connections[0]!.vouchesFor = ['o.example.']),
+      '"o.example." is not a plain ASCII domain',
+    ],
+    [
+      'plain http',
+      (i) => (i.connections[0]!.issuer = 'http://idp.example'),
+      'connection "c": issuer: plain http is refused',
+    ],
+    [
+      'an issuer that is no URL',
+      (i) => (i.connections[0]!.issuer = 'idp.example'),
+      'connection "c": issuer: an absolute http(s) URL',
+    ],
+    [
+      'no client secret',
+      (i) => delete i.connections[0]!.clientSecret,
+      'connection "c": clientSecret: client_secret_post needs one',
+    ],
+    [
+      'an unset secret',
+      (i) => (i.connections[0]!.clientSecret = { env: 'ACME_SECRET' }),
+      '"c": clientSecret: the environment variable ACME_SECRET is not set',
+    ],
+    [
+      'an empty tenant list',
+      (i) => (i.connections[0]!.tenants = []),
+      'connection "c": tenants.0: an empty list admits nobody',
+    ],
+    [
+      'a multi-tenant issuer without tenants',
+      (i) => (i.connections[0]!.issuer = 'https://login.microsoftonline.com/common/v2.0'),
+      'connection "c": tenants: a multi-tenant issuer',
+    ],
+    [
+      'scopes without openid',
+      (i) => (i.connections[0]!.scopes = ['email']),
+      'connection "c": scopes: must include "openid"',
+    ],
+    [
+      'an endless clock skew',
+      (i) => i.connections.push({ ...saml, clockSkewSeconds: 86_400 }),
+      'connection "s": clockSkewSeconds:',
+    ],
+    [
+      'no signature at all',
+      (i) => i.connections.push({ ...saml, signed: 'none' }),
+      'connection "s": signed:',
+    ],
+  ])('%s', (_, change, sentence) => {
+    const problems = problemsOf(change)
+    expect(problems.map((problem) => problem.replace('tenants:', 'tenants.0:')).join('\n')).toContain(
+      sentence.replace('tenants: a multi', 'tenants.0: a multi'),
+    )
+  })
+
+  test('all problems at once', () => {
+    const problems = problemsOf((input) => {
+      input.connections[0]!.vouchFor = []
+      input.organizations[0]!.name = ''
+      input.connections.push({ ...saml, signed: 'none' })
+    })
+    expect(problems).toHaveLength(3)
+  })
+
+  test('secrets come from the environment and never into the message', async () => {
+    const input = structuredClone(directoryInput) as unknown as Input
+    input.connections[0]!.clientSecret = { env: 'ACME_SECRET' }
+    const directory = staticDirectory(input as never, { ACME_SECRET: 'hush' })
+    expect(await directory.connection('c')).toMatchObject({ clientSecret: 'hush' })
+    input.connections[0]!.vouchFor = []
+    expect(() => staticDirectory(input as never, { ACME_SECRET: 'hush' })).toThrow(/^(?!.*hush)/s)
+  })
+})
+
+describe('Versions and defaults', () => {
+  test('a version is a hash of the entry: the same content the same, any change another', async () => {
+    const one = await staticDirectory(directoryInput).connection('c')
+    const same = await staticDirectory(structuredClone(directoryInput)).connection('c')
+    const input = structuredClone(directoryInput) as unknown as Input
+    input.connections[0]!.jit = { roles: [] }
+    const other = await staticDirectory(input as never).connection('c')
+    expect(same!.version).toBe(one!.version)
+    expect(other!.version).not.toBe(one!.version)
+  })
+
+  test('a connection vouches for what its organization owns, unless it says otherwise', async () => {
+    const input = structuredClone(directoryInput) as unknown as Input
+    delete input.connections[0]!.vouchesFor
+    expect((await staticDirectory(input as never).connection('c'))!.vouchesFor).toEqual(['o.example'])
+    input.connections[0]!.vouchesFor = []
+    const closed = staticDirectory(input as never)
+    expect((await closed.connection('c'))!.vouchesFor).toEqual([])
+    expect(closed.warnings).toEqual([
+      expect.stringContaining('connection "c": it vouches for no e-mail domain'),
+    ])
+  })
+
+  test('ways in that this version lacks are warned of, not silently accepted', () => {
+    const input = structuredClone(directoryInput) as unknown as Input
+    Object.assign(input, { email: { enabled: true }, social: [{ id: 'github' }] })
+    input.organizations[0]!.domainJit = { enabled: true }
+    expect(staticDirectory(input as never).warnings).toEqual([
+      expect.stringContaining('email'),
+      expect.stringContaining('github'),
+      expect.stringContaining('organization "o": domainJit'),
+    ])
+  })
+
+  test('entries are frozen, and the input is left as it was', async () => {
+    const input = structuredClone(directoryInput)
+    const connection = await staticDirectory(input).connection('c')
+    expect(() => Object.assign(connection!.jit, { create: false })).toThrow(TypeError)
+    expect(input).toEqual(directoryInput)
+  })
+})
+
+describe('directoryFromFile', () => {
+  const write = (name: string, content: unknown) => {
+    const file = join(folder, name)
+    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content))
+    return file
+  }
+
+  test('reads metadata from a path relative to the file', async () => {
+    write('idp.xml', '<EntityDescriptor/>')
+    const file = write('good.json', {
+      organizations: directoryInput.organizations,
+      connections: [{ ...saml, idpMetadata: 'idp.xml' }],
+    })
+    expect(await (await directoryFromFile(file)).connection('s')).toMatchObject({
+      idpMetadata: '<EntityDescriptor/>',
+    })
+  })
+
+  test.each([
+    [
+      'a wrong path',
+      { organizations: directoryInput.organizations, connections: [{ ...saml, idpMetadata: 'nowhere.xml' }] },
+      /connection "s": idpMetadata: there is no file .*nowhere\.xml/,
+    ],
+    ['text that is not JSON', '{ organizations: ', /bad-1\.json.*JSON/],
+    ['another shape', '[]', /expected object/],
+  ])('refuses %s', async (_, content, sentence) => {
+    const file = write(`bad-${typeof content === 'string' && content.length > 2 ? 1 : 2}.json`, content)
+    await expect(directoryFromFile(file)).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: expect.stringMatching(sentence),
+    })
+  })
+
+  test('refuses a file that is not there', async () => {
+    await expect(directoryFromFile(join(folder, 'none.json'))).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: expect.stringContaining('none.json'),
+    })
+  })
+})

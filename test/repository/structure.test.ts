@@ -1,0 +1,129 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(folder, name))
+}
+
+/** What a file imports: files of the repository by their path, packages by their name. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8')
+  const specifiers = [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]!)
+  return specifiers.map((name) =>
+    name.startsWith('.') ? relative(root, resolve(root, dirname(file), name)).replace(/\.js$/, '.ts') : name,
+  )
+}
+
+const all = ['lib', 'strategies', 'stores', 'examples', 'test'].flatMap(sources)
+const isPackage = (name: string) => !/^(lib|strategies|stores|examples|test)\//.test(name)
+
+describe('Import directions', () => {
+  test.each(all.filter((file) => file.startsWith('lib/')))('%s imports nothing outside lib', (file) => {
+    expect(importsOf(file).filter((name) => !isPackage(name) && !name.startsWith('lib/'))).toEqual([])
+  })
+
+  test.each(all.filter((file) => /^(strategies|stores)\//.test(file)))(
+    '%s reaches the engine through lib/index alone, and no sibling room',
+    (file) => {
+      const room = `${file.split('/')[0]}/`
+      const strays = importsOf(file).filter(
+        (name) => !isPackage(name) && name !== 'lib/index.ts' && !name.startsWith(room),
+      )
+      expect(strays).toEqual([])
+    },
+  )
+
+  test.each(all.filter((file) => file.startsWith('examples/') || file.startsWith('test/contract/')))(
+    '%s imports the package by its name',
+    (file) => {
+      const room = file.startsWith('examples/') ? 'examples/' : 'test/contract/'
+      expect(importsOf(file).filter((name) => !isPackage(name) && !name.startsWith(room))).toEqual([])
+    },
+  )
+
+  const pure = [
+    'lib/identity.ts',
+    'lib/policy.ts',
+    'lib/plan.ts',
+    'lib/audit.ts',
+    'lib/errors.ts',
+    'lib/store.ts',
+  ]
+  test.each(pure)('%s is pure: no effects, no clock, no randomness', (file) => {
+    expect(
+      importsOf(file).filter((name) => (isPackage(name) ? name !== 'zod' : !pure.includes(name))),
+    ).toEqual([])
+    const text = readFileSync(join(root, file), 'utf8')
+    expect(text).not.toMatch(
+      /Date\.now|new Date\(\)|Math\.random|crypto|process\.|setTimeout|fetch\(|console\./,
+    )
+  })
+
+  test('only provision, start-up and no other file of the engine commits', () => {
+    const writers = all.filter(
+      (file) => file.startsWith('lib/') && readFileSync(join(root, file), 'utf8').includes('.commit('),
+    )
+    expect(writers.sort()).toEqual(['lib/jit.ts', 'lib/provision.ts'])
+  })
+
+  test('no file of the engine imports in a circle, types aside', () => {
+    const graph = new Map(
+      all
+        .filter((file) => file.startsWith('lib/'))
+        .map((file) => {
+          const text = readFileSync(join(root, file), 'utf8')
+          const values = [...text.matchAll(/^import (?!type)[^;]*?from '(\.[^']+)'/gm)]
+            .filter((match) => !/^import \{(?:\s*type [^,}]+,?)+\s*\}/.test(match[0]))
+            .map((match) => `lib/${match[1]!.slice(2).replace(/\.js$/, '.ts')}`)
+          return [file, values] as const
+        }),
+    )
+    const circles: string[] = []
+    const visit = (file: string, path: string[]) => {
+      if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' → '))
+      else for (const next of graph.get(file) ?? []) visit(next, [...path, file])
+    }
+    for (const file of graph.keys()) visit(file, [])
+    expect(circles).toEqual([])
+  })
+})
+
+describe('The package', () => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    exports: Record<string, string>
+    dependencies: Record<string, string>
+  }
+
+  test.each(Object.entries(manifest.exports).filter(([name]) => name !== './package.json'))(
+    'the entry %s has a source',
+    (_, target) => {
+      expect(statSync(join(root, target.replace('./dist/', '').replace(/\.js$/, '.ts'))).isFile()).toBe(true)
+    },
+  )
+
+  test('every strategy and every store has its entry', () => {
+    const rooms = ['strategies', 'stores'].flatMap((room) =>
+      readdirSync(join(root, room))
+        .filter((name) => /^[a-z]+\.ts$/.test(name))
+        .map((name) => `./${room}/${name.replace('.ts', '')}`),
+    )
+    expect(Object.keys(manifest.exports)).toEqual(expect.arrayContaining(rooms))
+  })
+
+  test('the engine depends on zod alone', () => {
+    expect(Object.keys(manifest.dependencies)).toEqual(['zod'])
+    const packages = new Set(
+      all
+        .filter((file) => file.startsWith('lib/'))
+        .flatMap(importsOf)
+        .filter((name) => isPackage(name) && !name.startsWith('node:')),
+    )
+    expect([...packages].sort()).toEqual(['passport', 'zod'])
+  })
+})
