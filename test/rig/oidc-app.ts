@@ -1,0 +1,149 @@
+import express from 'express'
+import session from 'express-session'
+import passport from 'passport'
+import { createJit, type DirectoryInput, type JitOptions, type LogEntry, staticDirectory } from 'passport-jit'
+import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { oidcStrategy } from 'passport-jit/strategies/oidc'
+import { expect } from 'vitest'
+import { type Browser, browser, listen } from './oidc-http.js'
+import type { Provider } from './oidc-provider.js'
+
+export type ConnectionInput = NonNullable<DirectoryInput['connections']>[number]
+export type OidcInput = Extract<ConnectionInput, { protocol: 'oidc' }>
+
+/** The parts of an app that a test may choose. */
+export interface AppOptions extends Partial<Pick<JitOptions, 'now' | 'fetch' | 'strategies' | 'directory'>> {
+  organizations?: DirectoryInput['organizations']
+  connections: ConnectionInput[]
+}
+
+export const twoOrganizations: DirectoryInput['organizations'] = [
+  { id: 'acme', name: 'Acme', roles: ['owner', 'admin', 'member'], domains: ['acme.example'] },
+  { id: 'globex', name: 'Globex', roles: ['owner', 'admin', 'member'], domains: ['globex.example'] },
+]
+
+/** An Express app with the kit on memory stores; `/me` says who is signed in, or 401. */
+export async function startApp(options: AppOptions) {
+  const app = express()
+  const server = await listen('localhost', app)
+  const log: LogEntry[] = []
+  const store = memoryStore()
+  const now = options.now ?? Date.now
+  const organizations = options.organizations ?? twoOrganizations
+  const jit = createJit({
+    baseUrl: server.origin,
+    returnTo: '/me',
+    store,
+    lock: memoryLock(),
+    once: memoryOnce(now),
+    directory: options.directory ?? staticDirectory({ organizations, connections: options.connections }),
+    strategies: options.strategies ?? [oidcStrategy()],
+    log: (entry) => log.push(entry),
+    now,
+    ...(options.fetch && { fetch: options.fetch }),
+  })
+  const instance = new passport.Passport()
+  app.disable('x-powered-by')
+  app.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
+  app.use(instance.session() as express.RequestHandler)
+  jit.passport(instance as never)
+  app.use(jit.routes())
+  app.get('/me', (req, res) => {
+    if (req.user) res.json({ user: req.user, jit: req.jit })
+    else res.status(401).json({ error: 'nobody' })
+  })
+  app.use(jit.errorPage())
+  await jit.ready()
+
+  return {
+    origin: server.origin,
+    close: server.close,
+    jit,
+    store,
+    log,
+    callback: (connection: string) => `${server.origin}/auth/sso/${connection}/callback`,
+    start: (connection: string) => `${server.origin}/auth/sso/${connection}`,
+    me: async (client: Browser) => (await client.go(`${server.origin}/me`)).status,
+    rows: async () => ({ users: (await store.users()).rows, events: (await store.events()).rows }),
+  }
+}
+
+export type App = Awaited<ReturnType<typeof startApp>>
+
+export const oidcConnection = (
+  id: string,
+  provider: { issuer: string },
+  more: Partial<OidcInput> = {},
+): OidcInput => ({
+  id,
+  organization: 'acme',
+  protocol: 'oidc',
+  issuer: provider.issuer,
+  clientId: `client-${id}`,
+  clientSecret: `secret of ${id}`,
+  allowInsecureRequests: true,
+  jit: { roles: ['member'] },
+  ...more,
+})
+
+export const clientOf = (connection: string) => ({
+  id: `client-${connection}`,
+  secret: `secret of ${connection}`,
+})
+
+/** Begins a sign-in, picks a person at the provider, and stops before the callback: its URL. */
+export async function untilCallback(
+  app: App,
+  connection: string,
+  who: string,
+  client = browser(),
+): Promise<URL> {
+  const begun = await client.go(app.start(connection))
+  expect(begun.status, begun.text).toBe(302)
+  const authorize = new URL(begun.location!)
+  authorize.searchParams.set('person', who)
+  const answered = await client.go(authorize.href)
+  expect(answered.status, answered.text).toBe(302)
+  return new URL(answered.location!)
+}
+
+/** A whole sign-in; the answer of the callback. */
+export async function signIn(app: App, connection: string, who: string, client = browser()) {
+  return client.go((await untilCallback(app, connection, who, client)).href)
+}
+
+/** The callback signed the person in: redirected, known to `/me`, one user with one identity. */
+export async function expectSignedIn(app: App, client: Browser, answer: { status: number; text: string }) {
+  expect(answer.status, answer.text).toBe(303)
+  expect(await app.me(client)).toBe(200)
+}
+
+/**
+ * A refusal: status and code, no session, no row, one log line that names the code. A refusal of the planner
+ * leaves one `denied` event, any other none.
+ */
+export async function expectRefused(
+  app: App,
+  client: Browser,
+  answer: { status: number; text: string },
+  expected: { code: string; status: number; denied?: boolean; message?: RegExp },
+  before: Awaited<ReturnType<App['rows']>> = { users: [], events: [] },
+) {
+  expect([answer.status, JSON.parse(answer.text).error], answer.text).toEqual([
+    expected.status,
+    expected.code,
+  ])
+  expect(await app.me(client)).toBe(401)
+  const { users, events } = await app.rows()
+  expect(users).toEqual(before.users)
+  expect(
+    events.slice(0, events.length - before.events.length).map(({ type, reason }) => [type, reason]),
+  ).toEqual(expected.denied ? [['denied', expected.code]] : [])
+  const line = app.log.at(-1)!
+  expect(line.code).toBe(expected.code)
+  expect(line.correlationId).toBe(JSON.parse(answer.text).correlationId)
+  if (expected.message) expect(line.message).toMatch(expected.message)
+  expect(line.message).not.toMatch(/eyJ[\w-]{10,}/)
+}
+
+export type { Provider }
