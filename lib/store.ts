@@ -231,7 +231,7 @@ export interface UserRecord {
   readonly memberships: readonly (Membership & {
     readonly organizationStatus: 'active' | 'suspended'
   })[]
-  /** Connections of the user's organizations and of their identities, with epoch and organization. */
+  /** Connections of the user's identities, so that a session ends when its identity is unlinked. */
   readonly connections: readonly (ConnectionFacts & { readonly organization: string })[]
 }
 

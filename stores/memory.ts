@@ -57,17 +57,17 @@ export function memoryStore(): Store {
   }
 
   const identitiesOf = (user: string): IdentityKey[] =>
-    [...tables.identities.values()]
+    sorted(tables.identities)
       .filter((entry) => entry.user === user)
       .map(({ source, issuer, subject }) => ({ source, issuer, subject }))
 
   const membershipsOf = (user: string): Membership[] =>
-    [...tables.memberships.values()]
+    sorted(tables.memberships)
       .filter((entry) => entry.user === user)
       .map(({ organization, status }) => ({
         organization,
         status,
-        grants: [...tables.grants.values()]
+        grants: sorted(tables.grants)
           .filter((grant) => grant.user === user && grant.organization === organization)
           .map(({ role, source, basis }) => ({ role, source, basis })),
       }))
@@ -76,7 +76,7 @@ export function memoryStore(): Store {
     ...user,
     identities: identitiesOf(user.id),
     memberships: membershipsOf(user.id).filter((entry) => organizations.includes(entry.organization)),
-    tombstones: [...tables.tombstones.values()]
+    tombstones: sorted(tables.tombstones)
       .filter((entry) => entry.user === user.id && organizations.includes(entry.organization))
       .map(({ organization, role }) => ({ organization, role })),
   })
@@ -86,7 +86,7 @@ export function memoryStore(): Store {
 
     load: async ({ source, issuer, subject, email, organizations }) => {
       const identity = tables.identities.get(key(source, issuer, subject))
-      const users = [...tables.users.values()]
+      const users = sorted(tables.users)
       const verified = email === null ? undefined : users.find((user) => user.verifiedEmail === email)
       const connection = tables.connections.get(source.slice('connection:'.length))
       return structuredClone({
@@ -98,7 +98,7 @@ export function memoryStore(): Store {
             : users
                 .filter((user) => user.verifiedEmail === null && user.contactEmail === email)
                 .map((user) => factsOf(user, organizations)),
-        organizations: organizations.flatMap((id) => tables.organizations.get(id) ?? []),
+        organizations: sorted(tables.organizations).filter(({ id }) => organizations.includes(id)),
         connection: source.startsWith('connection:') && connection ? withoutOrganization(connection) : null,
       })
     },
@@ -113,9 +113,7 @@ export function memoryStore(): Store {
           ...entry,
           organizationStatus: tables.organizations.get(entry.organization)!.status,
         })),
-        connections: [...tables.connections.values()].filter((entry) =>
-          sources.has(`connection:${entry.id}`),
-        ),
+        connections: sorted(tables.connections).filter((entry) => sources.has(`connection:${entry.id}`)),
       })
     },
 
@@ -131,26 +129,32 @@ export function memoryStore(): Store {
       return { committed: true }
     },
 
-    users: async ({ limit = 100, after } = {}) => {
-      const rows = [...tables.users.values()]
-        .sort((a, b) => (a.id < b.id ? -1 : 1))
-        .filter((user) => after === undefined || user.id > after)
-        .slice(0, Math.min(limit, 1000))
+    users: async ({ limit = 100, after = '' } = {}) => {
+      const size = Math.min(limit, 1000)
+      const found = sorted(tables.users).filter((user) => user.id > after)
+      const rows = found
+        .slice(0, size)
         .map((user) => ({ ...user, identities: identitiesOf(user.id), memberships: membershipsOf(user.id) }))
-      return structuredClone({ rows, next: rows.length === limit ? rows.at(-1)!.id : null })
+      return structuredClone({ rows, next: found.length > size ? rows.at(-1)!.id : null })
     },
 
     events: async ({ limit = 100, after } = {}) => {
+      const size = Math.min(limit, 1000)
       const changes = [...tables.events.entries()].reverse()
-      const start = after === undefined ? 0 : changes.findIndex(([change]) => change === after) + 1
-      const chosen = changes.slice(start, start + Math.min(limit, 1000))
+      const last = changes.findIndex(([change]) => change === after)
+      const found = after === undefined ? changes : last === -1 ? [] : changes.slice(last + 1)
+      const chosen = found.slice(0, size)
       return structuredClone({
         rows: chosen.flatMap(([, events]) => events),
-        next: chosen.length === limit ? chosen.at(-1)![0] : null,
+        next: found.length > size ? chosen.at(-1)![0] : null,
       })
     },
   }
 }
+
+/** Rows by key, as a database gives them. */
+const sorted = <T>(table: Map<string, T>): T[] =>
+  [...table].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
 
 function apply(tables: Tables, changes: ChangeSet): void {
   for (const { user, version } of changes.expect) {
@@ -160,7 +164,11 @@ function apply(tables: Tables, changes: ChangeSet): void {
   }
   for (const guard of changes.guards) if (!holds(tables, guard)) throw new Miss({ kind: 'guard', guard })
   for (const op of changes.ops) write(tables, op)
-  if (changes.events.length > 0) insert(tables.events, 'change', changes.id, [...changes.events])
+  if (changes.events.length === 0) return
+  const events = [...changes.events].sort((a, b) => a.seq - b.seq)
+  if (new Set(events.map(({ seq }) => seq)).size < events.length)
+    throw new Miss({ kind: 'key', key: 'change' })
+  insert(tables.events, 'change', changes.id, events)
 }
 
 function holds(tables: Tables, guard: Guard): boolean {
@@ -192,17 +200,19 @@ function holds(tables: Tables, guard: Guard): boolean {
       return true
     }
     default:
-      return guard satisfies never
+      guard satisfies never
+      throw new Error(`unknown guard ${JSON.stringify(guard)}`)
   }
 }
 
+// A key that is taken is found before a row that is missing, as in a database.
 function write(tables: Tables, op: Operation): void {
   switch (op.op) {
     case 'user.create': {
       const { id, status, verifiedEmail, contactEmail, attributes } = op
-      free(tables, verifiedEmail, id)
       const user = { id, version: 1, status, epoch: 0, verifiedEmail, contactEmail, attributes }
-      return insert(tables.users, 'user', id, user)
+      insert(tables.users, 'user', id, user)
+      return free(tables, verifiedEmail, id)
     }
     case 'user.update': {
       const user = existing(tables.users, 'user', op.id)
@@ -213,14 +223,11 @@ function write(tables: Tables, op: Operation): void {
       return
     }
     case 'identity.link': {
-      existing(tables.users, 'user', op.user)
       const { user, source, issuer, subject } = op
-      return insert(tables.identities, 'identity', key(source, issuer, subject), {
-        user,
-        source,
-        issuer,
-        subject,
-      })
+      const at = key(source, issuer, subject)
+      insert(tables.identities, 'identity', at, { user, source, issuer, subject })
+      existing(tables.users, 'user', user)
+      return
     }
     case 'identity.unlink': {
       const at = key(op.source, op.issuer, op.subject)
@@ -230,10 +237,11 @@ function write(tables: Tables, op: Operation): void {
       return
     }
     case 'membership.create': {
-      existing(tables.users, 'user', op.user)
-      existing(tables.organizations, 'organization', op.organization)
       const { user, organization, status } = op
-      return insert(tables.memberships, 'membership', key(user, organization), { user, organization, status })
+      insert(tables.memberships, 'membership', key(user, organization), { user, organization, status })
+      existing(tables.users, 'user', user)
+      existing(tables.organizations, 'organization', organization)
+      return
     }
     case 'membership.update':
       existing(tables.memberships, 'membership', key(op.user, op.organization)).status = op.status
@@ -248,10 +256,11 @@ function write(tables: Tables, op: Operation): void {
       return
     }
     case 'grant.add': {
-      existing(tables.memberships, 'membership', key(op.user, op.organization))
       const { user, organization, role, source, basis } = op
       const at = key(user, organization, role, source)
-      return insert(tables.grants, 'grant', at, { user, organization, role, source, basis })
+      insert(tables.grants, 'grant', at, { user, organization, role, source, basis })
+      existing(tables.memberships, 'membership', key(user, organization))
+      return
     }
     case 'grant.remove': {
       const at = key(op.user, op.organization, op.role, op.source)
@@ -266,9 +275,10 @@ function write(tables: Tables, op: Operation): void {
       return
     }
     case 'invitation.create': {
-      existing(tables.organizations, 'organization', op.organization)
       const { id, organization, email, role } = op
-      return insert(tables.invitations, 'invitation', id, { organization, email, role, takenBy: null })
+      insert(tables.invitations, 'invitation', id, { organization, email, role, takenBy: null })
+      existing(tables.organizations, 'organization', organization)
+      return
     }
     case 'organization.put': {
       const { id, version, status, seatLimit } = op
