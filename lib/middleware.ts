@@ -204,10 +204,12 @@ function match(rest: string): Matched | null {
 async function logout(ports: MiddlewarePorts, req: PassportRequest, res: ServerResponse): Promise<void> {
   const site = req.headers['sec-fetch-site']
   const origin = req.headers.origin
-  if (
-    (site !== undefined && site !== 'same-origin' && site !== 'none') ||
-    (origin !== undefined && origin !== ports.baseUrl)
-  ) {
+  // The browser's own word first: under `Referrer-Policy: no-referrer` the origin of our own form is "null".
+  const foreign =
+    site === undefined
+      ? origin !== undefined && origin !== ports.baseUrl
+      : site !== 'same-origin' && site !== 'none'
+  if (foreign) {
     throw new JitError('cross_site', `sign-out asked for by ${origin ?? site}, not by ${ports.baseUrl}`)
   }
   if (req.logout) {
