@@ -1,0 +1,83 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import express, { type Request, type RequestHandler, type Response } from 'express'
+import type { Store } from 'passport-jit'
+import { readDecisions } from './decisions.js'
+
+/**
+ * The operator's view: the audit trail and the users, as JSON. `?limit=` (1,000 at most, the default) and
+ * `?after=` page through them; a `Link: rel="next"` header leads on (RFC 8288).
+ */
+export function adminApi(store: Store, token: string | undefined): RequestHandler {
+  const api = express.Router()
+  api.use(['/api/decisions', '/api/users'], requireAdmin(token))
+  api.get('/api/decisions', async (req, res) => {
+    const page = pageOf(req, res)
+    if (!page) return
+    const { decisions, next } = await readDecisions(store, page)
+    leadOn(req, res, next)
+    res.json(decisions)
+  })
+  api.get('/api/users', async (req, res) => {
+    const page = pageOf(req, res)
+    if (!page) return
+    const { rows, next } = await store.users(page)
+    leadOn(req, res, next)
+    res.json(
+      rows.map(({ id, verifiedEmail, contactEmail, status, attributes, identities, memberships }) => ({
+        id,
+        email: verifiedEmail,
+        contactEmail,
+        status,
+        attributes,
+        identities,
+        memberships,
+      })),
+    )
+  })
+  return api
+}
+
+/** Lets the bearer of the token through; browsers may give it as the password of HTTP Basic. */
+export function requireAdmin(token: string | undefined): RequestHandler {
+  return (req, res, next) => {
+    if (!token) {
+      res.status(404).json({ error: 'not_found', message: 'Set ADMIN_TOKEN to open this address.' })
+      return
+    }
+    if (sameText(presented(req), token)) return next()
+    res.set('www-authenticate', ['Bearer', 'Basic realm="Smartworkspace, password is the ADMIN_TOKEN"'])
+    res.status(401).json({ error: 'unauthorized', message: 'This address needs the ADMIN_TOKEN.' })
+  }
+}
+
+function presented(req: Request): string {
+  const [scheme = '', value = ''] = (req.headers.authorization ?? '').split(' ')
+  if (scheme.toLowerCase() === 'bearer') return value
+  if (scheme.toLowerCase() !== 'basic') return ''
+  return Buffer.from(value, 'base64')
+    .toString('utf8')
+    .replace(/^[^:]*:/, '')
+}
+
+/** Compares without telling by its time how much was right. */
+function sameText(a: string, b: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(a), digest(b))
+}
+
+function pageOf(req: Request, res: Response): { limit: number; after?: string } | null {
+  const { limit = '1000', after } = req.query
+  const count = typeof limit === 'string' && /^\d{1,4}$/.test(limit) ? Number(limit) : 0
+  if (count < 1 || count > 1000 || (after !== undefined && typeof after !== 'string')) {
+    res.status(400).json({ error: 'bad_page', message: 'limit is 1 to 1000; after comes from a Link header' })
+    return null
+  }
+  return after === undefined ? { limit: count } : { limit: count, after }
+}
+
+function leadOn(req: Request, res: Response, next: string | null): void {
+  if (next === null) return
+  const query = new URLSearchParams({ after: next })
+  if (typeof req.query.limit === 'string') query.set('limit', req.query.limit)
+  res.set('link', `<${req.path}?${query}>; rel="next"`)
+}

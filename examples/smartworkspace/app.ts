@@ -1,0 +1,159 @@
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import session from 'express-session'
+import passport from 'passport'
+import { type Directory, type Jit, JitError, type JitUser, type Store } from 'passport-jit'
+import { adminApi, requireAdmin } from './admin.js'
+import { liveScript, stylesheet } from './assets.js'
+import { readDecisions } from './decisions.js'
+import { decisionsPage, refusalPage, type Suggestion, signInPage, workspacePage } from './pages.js'
+
+export interface WorkspaceOptions {
+  readonly jit: Jit
+  readonly store: Store
+  readonly directory: Directory
+  /** Origin of the app, the same as the kit's. */
+  readonly baseUrl: string
+  /** Where sessions are kept; in this process by default. */
+  readonly sessions?: session.Store | undefined
+  readonly sessionSecret: string
+  /** Opens the operator's addresses to its bearer. */
+  readonly adminToken?: string | undefined
+  /** Shows the list of decisions to anybody: for a demo on loopback with invented people. */
+  readonly openDecisions?: boolean
+  readonly suggestions?: readonly Suggestion[]
+}
+
+/** The Smartworkspace: an Express app that leaves sign-in and accounts to the kit. */
+export function createApp(options: WorkspaceOptions): express.Express {
+  const { jit, store, directory, baseUrl, adminToken } = options
+  const app = express().disable('x-powered-by')
+  app.use(headers)
+  app.get('/healthz', (_req, res) => void res.json({ status: 'ok' }))
+  app.get('/style.css', (_req, res) => void res.type('css').send(stylesheet))
+  app.get('/live.js', (_req, res) => void res.type('js').send(liveScript))
+  app.use(adminApi(store, adminToken))
+
+  // What the kit needs: a session, Passport's use of it, and its routes before any body parser.
+  const secure = baseUrl.startsWith('https:')
+  app.use(
+    orUnavailable(
+      session({
+        name: 'workspace',
+        secret: options.sessionSecret,
+        ...(options.sessions && { store: options.sessions }),
+        resave: false,
+        saveUninitialized: false,
+        proxy: secure,
+        cookie: { httpOnly: true, sameSite: 'lax', secure, maxAge: 8 * 60 * 60_000 },
+      }),
+    ),
+  )
+  app.use(passport.session())
+  jit.passport(passport)
+  app.use(jit.routes())
+
+  const entries = directory.entries ?? { organizations: [], connections: [] }
+  const organizations = new Map(entries.organizations.map((entry) => [entry.id, entry]))
+  const ways = entries.connections.flatMap((connection) => {
+    const organization = organizations.get(connection.organization)
+    return connection.enabled && organization?.status === 'active' ? [{ connection, organization }] : []
+  })
+
+  app.get('/', async (req, res) => {
+    if (!req.user || !req.jit) {
+      res.send(signInPage(ways, baseUrl, options.suggestions ?? []).text)
+      return
+    }
+    const decisions = await decisionsOn(store, req.user)
+    res.send(workspacePage({ user: req.user, jit: req.jit, organizations, decisions }).text)
+  })
+
+  app.get('/api/me', (req, res) => {
+    if (!req.user) {
+      res.status(401).json({ error: 'signed_out', message: 'Nobody is signed in.' })
+      return
+    }
+    const { id, email, attributes, via, memberships } = req.user
+    res.json({
+      user: { id, email, attributes, via },
+      memberships: memberships.map(({ organization, active, grants }) => ({ organization, active, grants })),
+      jit: req.jit,
+    })
+  })
+
+  app.get('/decisions', options.openDecisions ? anybody : requireAdmin(adminToken), async (_req, res) => {
+    const { decisions } = await readDecisions(store, { limit: 200 })
+    const { rows } = await store.users({ limit: 1000 })
+    const people = new Map(
+      rows.map(({ id, attributes, verifiedEmail }) => [id, attributes.name ?? verifiedEmail ?? id]),
+    )
+    res.send(decisionsPage(decisions, people, organizations).text)
+  })
+
+  app.use((req, res) => {
+    const sentence = `There is nothing at ${req.path}.`
+    res.status(404)
+    if (req.accepts(['json', 'html']) === 'html') res.send(refusalPage('Not found', sentence, '').text)
+    else res.json({ error: 'not_found', message: sentence })
+  })
+  app.use(refusal)
+  app.use(jit.errorPage())
+  app.use(accident)
+  return app
+}
+
+/** A person's decisions among the newest 1,000 of the trail, newest first. */
+async function decisionsOn(store: Store, user: JitUser) {
+  const { decisions } = await readDecisions(store, { limit: 1000 })
+  return decisions.filter((decision) => decision.user === user.id)
+}
+
+const anybody: RequestHandler = (_req, _res, next) => next()
+
+const headers: RequestHandler = (_req, res, next) => {
+  res.set({
+    'cache-control': 'no-store',
+    'content-security-policy':
+      "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    'referrer-policy': 'same-origin',
+    'x-content-type-options': 'nosniff',
+  })
+  next()
+}
+
+/** A session store that cannot be reached is no fault of the request: it may come again in a moment. */
+function orUnavailable(sessions: RequestHandler): RequestHandler {
+  return (req, res, next) =>
+    sessions(req, res, (cause?: unknown) =>
+      next(cause ? new JitError('unavailable', 'the session store cannot be reached', { cause }) : undefined),
+    )
+}
+
+/** A refusal as a page of this app; programs get the kit's own JSON from `jit.errorPage()`. */
+const refusal: ErrorRequestHandler = (error, req, res, next) => {
+  if (
+    !(error instanceof JitError) ||
+    res.headersSent ||
+    !req.accepts('html') ||
+    req.accepts(['json', 'html']) === 'json'
+  ) {
+    return next(error)
+  }
+  const { code, status, publicMessage, correlationId } = error
+  const title = status === 503 ? 'Please try again in a moment' : 'This sign-in did not work'
+  const note = [code, correlationId].filter(Boolean).join(' · ')
+  res
+    .set(error.headers)
+    .status(status)
+    .send(refusalPage(title, publicMessage, note).text)
+}
+
+/** Anything unforeseen: the operator sees what it was, the visitor that it was not their doing. */
+const accident: ErrorRequestHandler = (error, req, res, next) => {
+  console.error(error)
+  if (res.headersSent) return next(error)
+  const sentence = 'Something went wrong on our side. Please try again.'
+  res.status(500)
+  if (req.accepts(['json', 'html']) === 'html') res.send(refusalPage('Sorry', sentence, '').text)
+  else res.json({ error: 'internal', message: sentence })
+}

@@ -1,0 +1,187 @@
+import { parseArgs } from 'node:util'
+import {
+  createJit,
+  type Directory,
+  directoryFromFile,
+  JitError,
+  type Store,
+  staticDirectory,
+} from 'passport-jit'
+import { oidcStrategy } from 'passport-jit/strategies/oidc'
+import { samlStrategy } from 'passport-jit/strategies/saml'
+import { createApp } from './app.js'
+import { openDatabase, openShared, sessionSecret } from './backends.js'
+import { listen, StartProblem } from './listen.js'
+import { startIdentityProviders } from './loopback.js'
+import { seed, suggestions } from './organizations.js'
+import { play, table } from './stories.js'
+
+const usage = `npm run demo                        the Smartworkspace with invented organizations and people
+npm run demo -- --config FILE       the same app on the organizations and connections of FILE
+npm run demo -- --script            plays the stories over HTTP and prints what happened
+npm run demo -- --help              this text
+
+PORT            where the app listens (3000); the test identity providers take the next one
+BASE_URL        the app's address as browsers see it (http://localhost:PORT)
+DATABASE_URL    PostgreSQL instead of SQLite
+REDIS_URL       sessions, lock and one-time values in Redis instead of this process
+ADMIN_TOKEN     opens /api/decisions, /api/users and /decisions to who presents it
+SESSION_SECRET  signs the session cookies; by default a random one kept in .demo
+`
+
+interface Flags {
+  readonly config?: string | undefined
+  readonly script: boolean
+}
+
+/** A running demo: what it serves with, and how it ends. */
+interface Demo {
+  readonly url: string
+  readonly store: Store
+  readonly banner: readonly string[]
+  readonly close: () => Promise<void>
+}
+
+async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise<Demo> {
+  const log = (line: string) => {
+    if (!script) console.error(line)
+  }
+  const endings: (() => Promise<void>)[] = []
+  const close = async () => {
+    for (const end of endings) await end()
+  }
+  try {
+    const port = script ? 0 : portOf(env.PORT)
+    // A configuration file is read before anything is opened: most mistakes are in it.
+    let directory: Directory | null = config === undefined ? null : await directoryFromFile(config, env)
+    const web = await listen(port, config === undefined ? '127.0.0.1' : undefined)
+    endings.push(web.close)
+    const url = baseUrlOf(env.BASE_URL, script) ?? `http://localhost:${web.port}`
+
+    const banner = [`Smartworkspace is at ${url}`, '']
+    if (directory === null) {
+      const idps = await startIdentityProviders(url, port === 0 ? 0 : web.port + 1)
+      endings.push(idps.close)
+      directory = staticDirectory(idps.directory, env)
+      banner.push('Open it and sign in as one of these (no passwords):')
+      for (const { name, signsInAt, expect } of suggestions)
+        banner.push(`  ${name}, at ${signsInAt}. ${expect}`)
+      banner.push('', `Test identity providers at ${idps.url}, decisions at ${url}/decisions`)
+    } else {
+      const { connections = [] } = directory.entries ?? {}
+      banner.push(`Connections of ${config}:`)
+      for (const { id } of connections) {
+        banner.push(`  ${id}: sign in at ${url}/auth/sso/${id}, answers go to ${url}/auth/sso/${id}/callback`)
+      }
+      banner.push(
+        '',
+        env.ADMIN_TOKEN ? `Decisions at ${url}/decisions` : 'Set ADMIN_TOKEN to see the decisions',
+      )
+    }
+
+    const database = openDatabase({ url: env.DATABASE_URL, config, script }, log)
+    endings.push(database.close)
+    const shared = await openShared(env.REDIS_URL, log)
+    endings.push(shared.close)
+    banner.push(`Database: ${database.label}`, `Sessions and lock: ${shared.label}`)
+
+    const jit = createJit({
+      baseUrl: url,
+      store: database.store,
+      lock: shared.lock,
+      once: shared.once,
+      directory,
+      strategies: [samlStrategy(), oidcStrategy()],
+      log: ({ level, code, message, correlationId }) =>
+        log([level, code, message, correlationId && `(${correlationId})`].filter(Boolean).join(' ')),
+    })
+    if (config === undefined) {
+      await jit.ready()
+      await seed(database.store, Date.now())
+    } else {
+      await jit.ready().catch((error: Error) => log(`${error.message}; sign-ins answer 503 until it can`))
+    }
+    const app = createApp({
+      jit,
+      store: database.store,
+      directory,
+      baseUrl: url,
+      sessions: shared.sessions,
+      sessionSecret: sessionSecret(env),
+      adminToken: env.ADMIN_TOKEN,
+      openDecisions: config === undefined,
+      suggestions: config === undefined ? suggestions : [],
+    })
+    web.serve(app)
+    return { url, store: database.store, banner, close }
+  } catch (error) {
+    await close().catch(() => {})
+    throw error
+  }
+}
+
+function portOf(text = '3000'): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_534) return Number(text)
+  throw new StartProblem([`PORT: "${text}" is not a port; it is a number up to 65534`])
+}
+
+function baseUrlOf(text: string | undefined, script: boolean): string | null {
+  if (!text || script) return null
+  return text.replace(/\/$/, '')
+}
+
+function flags(args: string[]): Flags & { help: boolean } {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        config: { type: 'string' },
+        script: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+    if (values.config !== undefined && values.script) {
+      throw new Error('--script plays the embedded stories, so it does not go with --config.')
+    }
+    return values
+  } catch (error) {
+    throw new StartProblem([`${(error as Error).message} See --help.`])
+  }
+}
+
+/** Why the demo did not start, in sentences; anything that is no sentence is a bug and keeps its stack. */
+function tell(error: unknown): void {
+  const problems =
+    error instanceof StartProblem
+      ? error.problems
+      : error instanceof JitError
+        ? error.problems.length > 0
+          ? error.problems
+          : [error.message]
+        : null
+  if (problems === null) console.error(error)
+  else console.error(['The demo did not start:', ...problems.map((problem) => `  ${problem}`)].join('\n'))
+  process.exitCode = 1
+}
+
+try {
+  const { help, ...chosen } = flags(process.argv.slice(2))
+  if (help) {
+    process.stdout.write(usage)
+  } else {
+    const demo = await start(chosen, process.env)
+    if (chosen.script) {
+      const told = await play(demo.url, demo.store)
+      console.log(table(told))
+      await demo.close()
+      if (told.some(({ differences }) => differences.length > 0)) process.exitCode = 1
+    } else {
+      console.log(`\n${demo.banner.map((line) => (line === '' ? '' : `  ${line}`)).join('\n')}\n`)
+      const stop = () => void demo.close().finally(() => process.exit())
+      process.once('SIGTERM', stop)
+      process.once('SIGINT', stop)
+    }
+  }
+} catch (error) {
+  tell(error)
+}

@@ -1,0 +1,51 @@
+import type { Outcome, Reason } from 'passport-jit'
+
+/** What happened to a person, in the app's own words. The kit's reasons are a closed union, so none is missed. */
+export const reasonSentences: Record<Reason, string> = {
+  user_provisioned: 'A new account was made, and it joined the organization.',
+  user_created: 'A new account was made. It joined nothing, because joining is switched off.',
+  outsider_created: 'An account of its own was made for somebody outside the organization’s domains.',
+  identity_linked: 'An existing account with the same verified e-mail was linked to this sign-in.',
+  membership_created: 'A known person joined the organization.',
+  identity_synced: 'Roles or attributes followed the identity provider.',
+  identity_known: 'A known person, and nothing had to change.',
+  administered: 'A person did this, not a policy.',
+  connection_changed: 'The connection was changed in the middle of the sign-in.',
+  connection_disabled: 'The connection is switched off.',
+  organization_suspended: 'The organization is suspended.',
+  email_foreign: 'The e-mail address belongs to another organization.',
+  email_outside: 'The e-mail address is not in a domain this connection vouches for.',
+  email_unverified: 'The identity provider says that the e-mail address is not verified.',
+  user_not_provisioned: 'There is no account yet, and the connection may not make one.',
+  user_suspended: 'The account is suspended.',
+  membership_suspended: 'The membership is suspended.',
+  subject_changed: 'The account is tied to another login at the same identity provider.',
+  seats_full: 'The organization has no free seat.',
+}
+
+export const outcomeWords: Record<Outcome, string> = {
+  created: 'created',
+  linked: 'linked',
+  updated: 'updated',
+  unchanged: 'unchanged',
+  denied: 'refused',
+}
+
+/** Why somebody holds a role, from the source of the grant. */
+export function sourceSentence(source: string, organization: string): string {
+  const [kind, name] = source.split(':')
+  switch (kind) {
+    case 'sso':
+      return `from ${organization}’s single sign-on (${name})`
+    case 'domain':
+      return 'from the e-mail domain'
+    case 'invitation':
+      return 'from an invitation'
+    case 'scim':
+      return 'from the company’s directory'
+    case 'import':
+      return 'from an import'
+    default:
+      return 'given by a person'
+  }
+}
