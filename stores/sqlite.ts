@@ -415,9 +415,10 @@ function prepared(db: Database.Database): Sql {
     statements.set(text, found)
     return found
   }
+  // As one list: the driver takes a lone null for an object of named values.
   return {
-    all: <T>(text: string, ...values: Bindable[]) => statement(text, values).all(...values) as T[],
-    run: (text, ...values) => statement(text, values).run(...values).changes,
+    all: <T>(text: string, ...values: Bindable[]) => statement(text, values).all(values) as T[],
+    run: (text, ...values) => statement(text, values).run(values).changes,
   }
 }
 
