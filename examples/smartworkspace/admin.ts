@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import express, { type Request, type RequestHandler, type Response } from 'express'
 import type { Store } from 'passport-jit'
+import { refuse } from './answers.js'
 import { readDecisions } from './decisions.js'
 
 /**
@@ -41,12 +42,13 @@ export function adminApi(store: Store, token: string | undefined): RequestHandle
 export function requireAdmin(token: string | undefined): RequestHandler {
   return (req, res, next) => {
     if (!token) {
-      res.status(404).json({ error: 'not_found', message: 'Set ADMIN_TOKEN to open this address.' })
-      return
+      const message = 'Set ADMIN_TOKEN to open this address.'
+      return refuse(req, res, 404, { error: 'not_found', title: 'Not open', message })
     }
     if (sameText(presented(req), token)) return next()
     res.set('www-authenticate', ['Bearer', 'Basic realm="Smartworkspace, password is the ADMIN_TOKEN"'])
-    res.status(401).json({ error: 'unauthorized', message: 'This address needs the ADMIN_TOKEN.' })
+    const message = 'This address needs the ADMIN_TOKEN.'
+    refuse(req, res, 401, { error: 'unauthorized', title: 'For operators', message })
   }
 }
 
@@ -69,7 +71,8 @@ function pageOf(req: Request, res: Response): { limit: number; after?: string } 
   const { limit = '1000', after } = req.query
   const count = typeof limit === 'string' && /^\d{1,4}$/.test(limit) ? Number(limit) : 0
   if (count < 1 || count > 1000 || (after !== undefined && typeof after !== 'string')) {
-    res.status(400).json({ error: 'bad_page', message: 'limit is 1 to 1000; after comes from a Link header' })
+    const message = 'limit is 1 to 1000, and after comes from a Link header.'
+    refuse(req, res, 400, { error: 'bad_page', title: 'No such page', message })
     return null
   }
   return after === undefined ? { limit: count } : { limit: count, after }

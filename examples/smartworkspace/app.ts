@@ -1,8 +1,10 @@
+import { randomUUID } from 'node:crypto'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import session from 'express-session'
 import passport from 'passport'
 import { type Directory, type Jit, JitError, type JitUser, type Store } from 'passport-jit'
 import { adminApi, requireAdmin } from './admin.js'
+import { refuse, wantsPage } from './answers.js'
 import { liveScript, stylesheet } from './assets.js'
 import { readDecisions } from './decisions.js'
 import { decisionsPage, refusalPage, type Suggestion, signInPage, workspacePage } from './pages.js'
@@ -91,10 +93,8 @@ export function createApp(options: WorkspaceOptions): express.Express {
   })
 
   app.use((req, res) => {
-    const sentence = `There is nothing at ${req.path}.`
-    res.status(404)
-    if (req.accepts(['json', 'html']) === 'html') res.send(refusalPage('Not found', sentence, '').text)
-    else res.json({ error: 'not_found', message: sentence })
+    const message = `There is nothing at ${req.path}.`
+    refuse(req, res, 404, { error: 'not_found', title: 'Not found', message })
   })
   app.use(refusal)
   app.use(jit.errorPage())
@@ -124,21 +124,18 @@ const headers: RequestHandler = (_req, res, next) => {
 /** A session store that cannot be reached is no fault of the request: it may come again in a moment. */
 function orUnavailable(sessions: RequestHandler): RequestHandler {
   return (req, res, next) =>
-    sessions(req, res, (cause?: unknown) =>
-      next(cause ? new JitError('unavailable', 'the session store cannot be reached', { cause }) : undefined),
-    )
+    sessions(req, res, (cause?: unknown) => {
+      if (!cause) return next()
+      const correlationId = randomUUID()
+      const message = 'the session store cannot be reached'
+      console.error(`error unavailable ${message}: ${cause} (${correlationId})`)
+      next(new JitError('unavailable', message, { cause, correlationId }))
+    })
 }
 
 /** A refusal as a page of this app; programs get the kit's own JSON from `jit.errorPage()`. */
 const refusal: ErrorRequestHandler = (error, req, res, next) => {
-  if (
-    !(error instanceof JitError) ||
-    res.headersSent ||
-    !req.accepts('html') ||
-    req.accepts(['json', 'html']) === 'json'
-  ) {
-    return next(error)
-  }
+  if (!(error instanceof JitError) || res.headersSent || !wantsPage(req)) return next(error)
   const { code, status, publicMessage, correlationId } = error
   const title = status === 503 ? 'Please try again in a moment' : 'This sign-in did not work'
   const note = [code, correlationId].filter(Boolean).join(' · ')
@@ -152,8 +149,6 @@ const refusal: ErrorRequestHandler = (error, req, res, next) => {
 const accident: ErrorRequestHandler = (error, req, res, next) => {
   console.error(error)
   if (res.headersSent) return next(error)
-  const sentence = 'Something went wrong on our side. Please try again.'
-  res.status(500)
-  if (req.accepts(['json', 'html']) === 'html') res.send(refusalPage('Sorry', sentence, '').text)
-  else res.json({ error: 'internal', message: sentence })
+  const message = 'Something went wrong on our side. Please try again.'
+  refuse(req, res, 500, { error: 'internal', title: 'Sorry', message })
 }

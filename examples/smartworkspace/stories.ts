@@ -214,6 +214,7 @@ function compare(story: Story, page: Page, me: Me | null, before: Seen, after: S
     differences.push(`${what}: expected ${JSON.stringify(wanted)}, got ${JSON.stringify(got)}`)
   }
   expect('status of the last page', story.outcome === 'denied' ? 403 : 200, page.status)
+  if (differences.length > 0) differences.push(`it said: ${words(page)}`)
   expect('signed in', story.outcome !== 'denied', me !== null)
   expect('outcome', story.outcome, outcome)
   expect('reason', story.reason, reason)
@@ -228,6 +229,14 @@ function compare(story: Story, page: Page, me: Me | null, before: Seen, after: S
   const rows = grown.map(([table, more]) => `${table} +${more}`).join(', ') || 'none'
   return { story, outcome, reason, rows, differences }
 }
+
+/** What a person reads on a page. */
+const words = ({ text }: Page) =>
+  text
+    .replace(/^.*<main>/s, '')
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim()
 
 /** The stories as a table, with what differed below it. */
 export function table(told: readonly Told[]): string {
