@@ -180,7 +180,7 @@ function clientAuthentication({ clientAuthentication, clientSecret }: OidcConnec
 
 /**
  * `fetch` with an end: no redirects (an issuer's endpoints are where its document says), a deadline, a limit
- * of size, and failures that name the address. Refusals of the token endpoint (4xx) pass, to be explained.
+ * of size, and failures that name the address.
  */
 function boundedFetch(
   connection: OidcConnection,
@@ -208,10 +208,13 @@ function boundedFetch(
     const { status, headers } = response
     if (body === null) throw unreachable(`the answer is larger than ${issuerDefaults.answer} bytes`)
     if (status >= 300 && status < 400) throw unreachable(`HTTP ${status}; redirects are not followed`)
-    const refused = init.method === 'POST' && status >= 400 && status < 500 && status !== 429
+    const answer = parsed(body)
+    // A refusal by the token endpoint (RFC 6749 §5.2) passes, to be explained.
+    const refused =
+      init.method === 'POST' && (status === 401 || (status === 400 && typeof answer?.error === 'string'))
     if (status !== 200 && !refused) throw unreachable(`HTTP ${status}`)
-    if (status === 200 && !/^application\/jwt\b/.test(headers.get('content-type') ?? '') && !isJson(body))
-      throw unreachable('the answer is not JSON')
+    const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
+    if (status === 200 && !signed && !answer) throw unreachable('the answer is not a JSON object')
     return new Response(body, { status, headers })
   }
 }
@@ -228,12 +231,15 @@ async function limitedText(response: Response): Promise<string | null> {
   return text + decoder.decode()
 }
 
-function isJson(text: string): boolean {
+/** A text as a JSON object, or null. */
+function parsed(text: string): Record<string, unknown> | null {
   try {
-    JSON.parse(text)
-    return true
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && !Array.isArray(value)
+      ? (value as Record<string, unknown> | null)
+      : null
   } catch {
-    return false
+    return null
   }
 }
 

@@ -26,6 +26,15 @@ export const twoOrganizations: DirectoryInput['organizations'] = [
 export async function startApp(options: AppOptions) {
   const app = express()
   const server = await listen('localhost', app)
+  try {
+    return await build(app, server, options)
+  } catch (error) {
+    await server.close()
+    throw error
+  }
+}
+
+async function build(app: express.Express, server: Awaited<ReturnType<typeof listen>>, options: AppOptions) {
   const log: LogEntry[] = []
   const store = memoryStore()
   const now = options.now ?? Date.now

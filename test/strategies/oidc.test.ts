@@ -1,0 +1,340 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { JitError } from 'passport-jit'
+import { oidcStrategy } from 'passport-jit/strategies/oidc'
+import { describe, expect, it } from 'vitest'
+import {
+  expectRefused,
+  expectSignedIn,
+  oidcConnection,
+  signIn,
+  startApp,
+  untilCallback,
+} from '../rig/oidc-app.js'
+import { browser } from '../rig/oidc-http.js'
+import { honestSignIn, scene } from '../rig/oidc-scene.js'
+
+const at = scene()
+
+const discovery = '/.well-known/openid-configuration'
+const count = (path: string) => at.acme.requests.filter((entry) => entry === path).length
+
+/** Answers one path of the provider by hand. */
+const answering = (path: string, answer: (res: ServerResponse, req: IncomingMessage) => void) => {
+  at.acme.faults.intercept = (req, res) => {
+    if (!req.url!.split('?')[0]!.endsWith(path)) return false
+    answer(res, req)
+    return true
+  }
+}
+
+const json = (res: ServerResponse, status: number, body: unknown, headers = {}) =>
+  res.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
+
+const faults: [string, (res: ServerResponse) => void][] = [
+  ['answers 500', (res) => json(res, 500, {})],
+  ['answers 429', (res) => json(res, 429, {})],
+  ['answers 404', (res) => json(res, 404, {})],
+  ['redirects', (res) => res.writeHead(302, { location: 'http://127.0.0.1:1/secret' }).end()],
+  ['answers a page', (res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<h1>Welcome</h1>')],
+  ['answers a list', (res) => json(res, 200, [])],
+  ['breaks off', (res) => res.destroy()],
+  ['never ends', (res) => endless(res)],
+]
+
+function endless(res: ServerResponse) {
+  res.writeHead(200, { 'content-type': 'application/json' })
+  const chunk = Buffer.alloc(64 * 1024, 32)
+  const more = () => {
+    while (!res.destroyed && res.write(chunk));
+    if (!res.destroyed) res.once('drain', more)
+  }
+  more()
+}
+
+describe('discovery', () => {
+  it.each(faults)('an issuer whose discovery %s: 503, and the next try succeeds', async (_name, fault) => {
+    answering(discovery, fault)
+    const client = browser()
+    const answer = await client.go(at.app.start('acme'))
+    await expectRefused(at.app, client, answer, {
+      code: 'idp_unreachable',
+      status: 503,
+      message: /connection "acme"/,
+    })
+    expect(answer.headers.get('retry-after')).toBe('2')
+    delete at.acme.faults.intercept
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('an issuer that hangs: 503 within the time, others unharmed, and the next try succeeds', async () => {
+    answering(discovery, () => {})
+    const client = browser()
+    const started = performance.now()
+    const hung = client.go(at.app.start('acme'))
+    await honestSignIn(at.app, 'globex', 'bob')
+    const before = await at.app.rows()
+    const answer = await hung
+    expect(performance.now() - started).toBeLessThan(5_000)
+    await expectRefused(
+      at.app,
+      client,
+      answer,
+      { code: 'idp_unreachable', status: 503, message: /in time/ },
+      before,
+    )
+    delete at.acme.faults.intercept
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('an issuer that nobody listens at names the address and the system code', async () => {
+    const app = await startApp({ connections: [oidcConnection('acme', { issuer: 'http://127.0.0.1:9' })] })
+    const client = browser()
+    const answer = await client.go(app.start('acme'))
+    const expected = {
+      code: 'idp_unreachable',
+      status: 503,
+      message: /127\.0\.0\.1:9\/.*(ECONNREFUSED|bad port)/,
+    }
+    await expectRefused(app, client, answer, expected)
+    await app.close()
+  })
+
+  it.each([
+    ['a final slash', (issuer: string) => `${issuer}/x/`, /final slash/],
+    ['another issuer', () => 'https://another.example', /another\.example/],
+    ['a text that is no address', () => 'not a url', /discovery document/],
+  ])('an issuer that calls itself %s is named with both spellings', async (_name, claimed, message) => {
+    const issuer = `${at.acme.issuer}/x`
+    const app = await startApp({
+      connections: [oidcConnection('acme', { issuer })],
+      fetch: async () => Response.json({ issuer: claimed(at.acme.issuer) }),
+    })
+    const client = browser()
+    const answer = await client.go(app.start('acme'))
+    await expectRefused(app, client, answer, { code: 'idp_unreachable', status: 503, message })
+    await app.close()
+  })
+
+  it.each([
+    ['authorization_endpoint', undefined],
+    ['token_endpoint', 'javascript:alert(1)'],
+    ['jwks_uri', 17],
+  ])('a document whose %s is %j is refused before anybody is sent away', async (endpoint, value) => {
+    at.acme.faults.discovery = (document) => ({ ...document, [endpoint]: value })
+    const client = browser()
+    const answer = await client.go(at.app.start('acme'))
+    const message = new RegExp(endpoint)
+    await expectRefused(at.app, client, answer, { code: 'idp_unreachable', status: 503, message })
+    at.acme.honest()
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('twenty first sign-ins at once share one request; later ones need none for an hour', async () => {
+    let time = Date.now()
+    const app = await startApp({ connections: [oidcConnection('acme', at.acme)], now: () => time })
+    const started = await Promise.all(Array.from({ length: 20 }, () => browser().go(app.start('acme'))))
+    expect(started.map(({ status }) => status)).toEqual(Array(20).fill(302))
+    expect(count(discovery)).toBe(1)
+    time += 59 * 60_000
+    await browser().go(app.start('acme'))
+    expect(count(discovery)).toBe(1)
+    time += 2 * 60_000
+    await browser().go(app.start('acme'))
+    expect(count(discovery)).toBe(2)
+    await app.close()
+  })
+
+  it('twenty that fail at once are refused, logged and counted each for itself', async () => {
+    answering(discovery, (res) => json(res, 500, {}))
+    const answers = await Promise.all(Array.from({ length: 20 }, () => browser().go(at.app.start('acme'))))
+    const ids = answers.map((answer) => answer.json().correlationId)
+    expect(new Set(ids).size).toBe(20)
+    expect(at.app.jit.refusals()).toEqual({ idp_unreachable: 20 })
+    expect(at.app.log.map((line) => line.correlationId).toSorted()).toEqual(ids.toSorted())
+  })
+})
+
+describe('the other endpoints', () => {
+  it.each(faults)(
+    'a token endpoint that %s: 503, no session, and the next try succeeds',
+    async (_name, fault) => {
+      const client = browser()
+      const callback = await untilCallback(at.app, 'acme', 'alice', client)
+      answering('/token', fault)
+      const answer = await client.go(callback.href)
+      const { error } = answer.json()
+      // A refusal of the code itself (4xx) is not an outage.
+      expect(['idp_unreachable', 'assertion_refused']).toContain(error)
+      await expectRefused(at.app, client, answer, {
+        code: error,
+        status: error === 'idp_unreachable' ? 503 : 403,
+      })
+      delete at.acme.faults.intercept
+      await honestSignIn(at.app, 'acme', 'alice')
+    },
+  )
+
+  it.each([...faults, ['hangs', () => {}] as (typeof faults)[number]])(
+    'keys that cannot be had because their address %s: no session, and the next try succeeds',
+    async (_name, fault) => {
+      const client = browser()
+      const callback = await untilCallback(at.app, 'acme', 'alice', client)
+      answering('/jwks', fault)
+      const started = performance.now()
+      const answer = await client.go(callback.href)
+      expect(performance.now() - started).toBeLessThan(5_500)
+      await expectRefused(at.app, client, answer, { code: 'idp_unreachable', status: 503 })
+      delete at.acme.faults.intercept
+      await honestSignIn(at.app, 'acme', 'alice')
+    },
+  )
+
+  it('O10 keys are fetched once, and a thousand unknown key ids do not change that', async () => {
+    await honestSignIn(at.app, 'acme', 'alice')
+    let kid = 0
+    at.acme.faults.idToken = (claims) => at.acme.sign(claims, { kid: `random-${kid++}` })
+    for (let round = 0; round < 20; round++) {
+      expect((await signIn(at.app, 'acme', 'alice')).json().error).toBe('assertion_refused')
+    }
+    expect(count('/jwks')).toBe(1)
+    at.acme.faults.idToken = (claims) => at.acme.sign(claims)
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it.each([
+    ['a secret the provider does not know', { clientSecret: 'wrong' }],
+    ['a client the provider does not know', { clientAuthentication: 'none' as const }],
+  ])('%s is the operator’s to correct', async (_name, wrong) => {
+    const app = await startApp({ connections: [oidcConnection('acme', at.acme, wrong)] })
+    const client = browser()
+    const begun = new URL((await client.go(app.start('acme'))).location!)
+    begun.searchParams.set('redirect_uri', at.app.callback('acme'))
+    begun.searchParams.set('person', 'alice')
+    const answered = new URL((await client.go(begun.href)).location!)
+    const answer = await client.go(app.callback('acme') + answered.search)
+    const message = /clientId, clientSecret and clientAuthentication/
+    await expectRefused(app, client, answer, { code: 'config_invalid', status: 500, message })
+    await app.close()
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+})
+
+describe('UserInfo', () => {
+  const bare = (...lacking: string[]) => {
+    at.acme.faults.idToken = (claims) =>
+      at.acme.sign(Object.fromEntries(Object.entries(claims).filter(([name]) => !lacking.includes(name))))
+  }
+
+  it('is not asked where the ID token says everything', async () => {
+    await honestSignIn(at.app, 'acme', 'alice')
+    expect(count('/userinfo')).toBe(0)
+  })
+
+  it('is asked for what is missing, and its flag goes with its address', async () => {
+    bare('email', 'email_verified', 'name')
+    at.acme.faults.userinfo = (claims) => ({ ...claims, email_verified: false })
+    const client = browser()
+    const answer = await signIn(at.app, 'acme', 'alice', client)
+    await expectRefused(at.app, client, answer, { code: 'email_unverified', status: 403, denied: true })
+    delete at.acme.faults.userinfo
+    await honestSignIn(at.app, 'acme', 'alice')
+    expect((await at.app.store.users()).rows[0]).toMatchObject({
+      verifiedEmail: 'alice@acme.example',
+      attributes: { name: 'Person alice' },
+    })
+  })
+
+  it('does not change what the ID token says, nor whom it is about', async () => {
+    bare('name')
+    at.acme.faults.userinfo = (claims) => ({
+      ...claims,
+      email: 'ann@acme.example',
+      email_verified: false,
+      iss: 'https://another.example',
+    })
+    const { user } = await honestSignIn(at.app, 'acme', 'alice')
+    expect(user.email).toBe('alice@acme.example')
+    expect((await at.app.store.users()).rows[0]!.identities[0]!.issuer).toBe(at.acme.issuer)
+  })
+
+  it('out of order: a name can wait, an address cannot', async () => {
+    answering('/userinfo', (res) => json(res, 500, {}))
+    bare('name')
+    await honestSignIn(at.app, 'acme', 'alice')
+    const before = await at.app.rows()
+    bare('email')
+    const client = browser()
+    const answer = await signIn(at.app, 'acme', 'alice', client)
+    await expectRefused(
+      at.app,
+      client,
+      answer,
+      { code: 'idp_unreachable', status: 503, message: /userinfo/ },
+      before,
+    )
+    delete at.acme.faults.intercept
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+})
+
+describe('check', () => {
+  const check = (change: object) => () =>
+    oidcStrategy().check!({
+      ...oidcConnection('c', { issuer: 'https://idp.example' }),
+      allowInsecureRequests: false,
+      ...change,
+    } as never)
+  const problem = (key: string) =>
+    expect.objectContaining({
+      code: 'config_invalid',
+      message: expect.stringContaining(`connection "c": ${key}`),
+    })
+
+  it.each([
+    ['issuer', { issuer: 'idp.example' }],
+    ['issuer', { issuer: 'http://idp.example' }],
+    ['issuer', { issuer: 'ftp://idp.example', allowInsecureRequests: true }],
+    ['issuer', { issuer: 'https://idp.example/.well-known/openid-configuration' }],
+    ['issuer', { issuer: 'https://idp.example?tenant=1' }],
+    ['clientSecret', { clientSecret: undefined }],
+    ['clientSecret', { clientSecret: { env: 'UNRESOLVED' } }],
+    ['tenants', { tenants: ['t'] }],
+    ['tenants', { issuer: 'https://login.microsoftonline.com/common/v2.0' }],
+    ['tenants', { issuer: 'https://login.microsoftonline.com/common/v2.0', tenants: [] }],
+  ])('%s: %j is refused', (key, change) => {
+    expect(check(change)).toThrowError(problem(key))
+    expect(check({})()).toEqual([])
+  })
+
+  it('warns of what works but should not be', () => {
+    expect(check({ issuer: 'http://idp.example', allowInsecureRequests: true })()).toEqual([
+      expect.stringContaining('plain http'),
+    ])
+    expect(check({ issuer: 'http://127.0.0.1:8082/', allowInsecureRequests: true })()).toEqual([])
+    expect(check({ clientAuthentication: 'none' })()).toEqual([expect.stringContaining('not used')])
+  })
+
+  it('is asked at every sign-in too, for connections that no schema saw', async () => {
+    const services = { fetch, now: Date.now, callbackUrl: 'https://app.example/cb' } as never
+    const connection = { ...oidcConnection('c', { issuer: 'nowhere' }) } as never
+    await expect(oidcStrategy().begin(connection, 'id', services)).rejects.toBeInstanceOf(JitError)
+    await expect(oidcStrategy().begin(connection, 'id', services)).rejects.toMatchObject({
+      code: 'config_invalid',
+    })
+  })
+})
+
+it('an answer that nobody asked for is refused', async () => {
+  const connection = oidcConnection(
+    'c',
+    { issuer: 'https://idp.example' },
+    { allowInsecureRequests: false },
+  ) as never
+  const incoming = { method: 'GET', query: new URLSearchParams({ code: 'x' }), body: null } as const
+  const services = { callbackUrl: 'https://app.example/cb' } as never
+  await expect(oidcStrategy().complete(connection, incoming, null, services)).rejects.toMatchObject({
+    code: 'answer_unsolicited',
+  })
+  const client = browser()
+  await expectSignedIn(at.app, client, await signIn(at.app, 'acme', 'alice', client))
+})
