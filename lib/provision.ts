@@ -60,22 +60,25 @@ export async function provision(
           return landed(attempted, plan)
         }
         if (plan.verdict === 'allow' && lease === undefined) {
-          lease = await ports.lock.acquire(lockKey(signIn), {
-            ttl: provisionDefaults.lockHeld,
-            wait: Math.min(provisionDefaults.lockWaited, left),
-          })
-          // Somebody else was at it: what was read before waiting is old. Not an attempt that failed.
-          if (lease?.waited !== false && lease !== null) {
+          const asked = performance.now()
+          const wait = Math.max(0, Math.min(provisionDefaults.lockWaited, until - asked))
+          lease = await ports.lock.acquire(lockKey(signIn), { ttl: provisionDefaults.lockHeld, wait })
+          if (lease ? lease.waited : performance.now() - asked > wait / 2) {
+            // Somebody else was at it, so what was read is old, and most likely all is done: reading that needs
+            // no lock, and whoever waits behind us need not wait for it. Not an attempt that failed.
+            await lease?.release()
+            lease = null
             attempt--
             continue
           }
         }
         if (plan.verdict === 'allow') attempted = { ...plan, decision: ids.change }
         const result = await within(until - performance.now(), ports.store.commit(plan.changes))
-        if (result.committed) {
-          if (plan.verdict === 'deny') throw new JitError(plan.reason, refusal(plan), { correlationId })
-          return attempted!
+        // A refusal writes under no key but that of its change: where it is taken, an answer of ours was lost.
+        if (plan.verdict === 'deny' && (result.committed || result.conflict.kind === 'key')) {
+          throw new JitError(plan.reason, refusal(plan), { correlationId })
         }
+        if (result.committed) return attempted!
         obstacle = result.conflict
       } catch (error) {
         if (error instanceof JitError) throw error
