@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Browser, form, links } from '../../examples/smartworkspace/browser.js'
+import { needs, startRedis } from '../rig/services.js'
+import { type Demo, start } from './demo-process.js'
+
+/** Sarah by SAML, as a person would click. */
+async function signIn(demo: Demo, browser: Browser) {
+  const chooser = await browser.open(`${demo.url}/auth/sso/superfantasy-saml`)
+  const found = form(chooser)
+  if (!found) return chooser
+  const answered = await browser.submit(chooser, found, { person: 'sf-sarah' })
+  return browser.submit(answered, form(answered)!)
+}
+
+const authorized = { authorization: 'Bearer let-me-in' }
+
+describe('the addresses of the operator', () => {
+  let demo: Demo
+  beforeAll(async () => {
+    demo = await start([], { ADMIN_TOKEN: 'let-me-in' })
+  })
+  afterAll(() => demo.stop())
+
+  test('who is signed in, and by which sign-in', async () => {
+    const browser = new Browser()
+    expect(await browser.open(`${demo.url}/api/me`)).toMatchObject({ status: 401 })
+    expect(await signIn(demo, browser)).toMatchObject({ status: 200 })
+    const me = JSON.parse((await browser.open(`${demo.url}/api/me`)).text)
+    expect(me).toMatchObject({
+      user: { email: 'sarah@superfantasy.example', via: 'connection:superfantasy-saml' },
+      jit: { outcome: 'created', reason: 'user_provisioned', joined: ['superfantasy'] },
+    })
+    expect(me.memberships).toEqual([
+      {
+        organization: 'superfantasy',
+        active: true,
+        grants: expect.arrayContaining([
+          { role: 'member', source: 'sso:superfantasy-saml' },
+          { role: 'designer', source: 'sso:superfantasy-saml' },
+        ]),
+      },
+    ])
+
+    const decisions = await (await fetch(`${demo.url}/api/decisions`, { headers: authorized })).json()
+    expect(decisions[0]).toMatchObject({
+      id: me.jit.decision,
+      outcome: 'created',
+      reason: 'user_provisioned',
+      user: me.user.id,
+      organization: 'superfantasy',
+      source: 'connection:superfantasy-saml',
+      correlationId: me.jit.correlationId,
+    })
+    expect(decisions[0].trace.map(({ rule }: { rule: string }) => rule)).toContain('roles')
+    expect(decisions[0].events.map(({ type }: { type: string }) => type)).toEqual([
+      'created',
+      'linked',
+      'joined',
+      'granted',
+      'granted',
+    ])
+    const users = await (await fetch(`${demo.url}/api/users`, { headers: authorized })).json()
+    expect(users.find(({ id }: { id: string }) => id === me.user.id)).toMatchObject({
+      email: 'sarah@superfantasy.example',
+      status: 'active',
+      attributes: { name: 'Sarah Lindqvist' },
+      identities: [{ source: 'connection:superfantasy-saml', subject: 'sf-sarah' }],
+      memberships: [{ organization: 'superfantasy', status: 'active' }],
+    })
+  })
+
+  test.each(['/api/decisions', '/api/users'])('%s opens to the token alone, page by page', async (path) => {
+    for (const authorization of ['', 'Bearer', 'Bearer let-me-inn', 'Bearer let-me', 'Basic bGV0LW1l']) {
+      expect((await fetch(demo.url + path, { headers: { authorization } })).status, authorization).toBe(401)
+    }
+    const whole = (await (await fetch(demo.url + path, { headers: authorized })).json()) as { id: string }[]
+    expect(whole.length).toBeGreaterThan(1)
+    const paged: { id: string }[] = []
+    for (let next: string | undefined = `${path}?limit=1`; next; ) {
+      const answer: Response = await fetch(demo.url + next, { headers: authorized })
+      const rows = (await answer.json()) as { id: string }[]
+      expect(rows.length).toBeLessThanOrEqual(1)
+      paged.push(...rows)
+      next = /^<(.+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1]
+    }
+    expect(paged.map(({ id }) => id)).toEqual(whole.map(({ id }) => id))
+    expect((await fetch(`${demo.url}${path}?limit=none`, { headers: authorized })).status).toBe(400)
+  })
+
+  test('the sign-in page offers each way in, on the host it comes back to', async () => {
+    const offered = links(await new Browser().open(demo.url)).filter((href) => href.includes('/auth/sso/'))
+    expect(offered).toEqual(
+      ['superfantasy-saml', 'globex-oidc', 'initech-saml'].map((id) => `${demo.url}/auth/sso/${id}`),
+    )
+  })
+})
+
+test('without a token the operator’s addresses are not there', async () => {
+  const demo = await start()
+  try {
+    for (const path of ['/api/decisions', '/api/users']) {
+      expect((await fetch(demo.url + path, { headers: authorized })).status).toBe(404)
+    }
+  } finally {
+    await demo.stop()
+  }
+})
+
+needs('a Redis of its own', await startRedis(), (redis) => {
+  afterAll(() => redis.close())
+
+  test.each(['SIGKILL', 'SIGSTOP'] as const)(
+    'Redis gone by %s: a 503 within five seconds, and sign-in again once it is back',
+    async (signal) => {
+      const demo = await start([], { REDIS_URL: redis.url })
+      try {
+        const [signedIn, stranger] = [new Browser(), new Browser()]
+        expect(await signIn(demo, signedIn)).toMatchObject({ status: 200 })
+        await redis.stop(signal)
+        const began = performance.now()
+        expect((await signedIn.open(`${demo.url}/api/me`)).status).toBe(503)
+        expect(performance.now() - began).toBeLessThan(5000)
+        const refused = await signIn(demo, stranger)
+        expect(refused.status).toBe(503)
+        expect(refused.text).not.toMatch(/\.js:\d+|ECONN/)
+        expect(performance.now() - began).toBeLessThan(10_000)
+        expect((await fetch(`${demo.url}/healthz`)).status).toBe(200)
+
+        if (signal === 'SIGSTOP') redis.cont()
+        else await redis.restart()
+        await expect
+          .poll(async () => (await signIn(demo, new Browser())).status, { timeout: 15_000 })
+          .toBe(200)
+        expect((demo.output().stderr.match(/Redis is away/g) ?? []).length).toBeLessThanOrEqual(1)
+      } finally {
+        expect((await demo.stop()).code).toBe(0)
+      }
+    },
+  )
+})
