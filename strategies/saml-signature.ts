@@ -1,0 +1,147 @@
+import { constants, verify, type X509Certificate } from 'node:crypto'
+import { childrenOf, elementsOf, ns, resolve, textOf, type XmlElement } from './saml-xml.js'
+
+const exclusiveC14n = ns.exclusive
+const enveloped = `${ns.signature}enveloped-signature`
+
+/** Signature algorithms taken, and how node:crypto calls them; SHA-1, HMAC and everything else is refused. */
+const signatureMethods = new Map([
+  ['http://www.w3.org/2001/04/xmldsig-more#rsa-sha256', { hash: 'sha256', pss: false }],
+  ['http://www.w3.org/2001/04/xmldsig-more#rsa-sha512', { hash: 'sha512', pss: false }],
+  ['http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1', { hash: 'sha256', pss: true }],
+])
+const digestMethods = new Set([`${ns.encryption}sha256`, `${ns.encryption}sha512`])
+
+/**
+ * Why a signature is not one that a SAML IdP makes over its parent, or null (SAML core §5.4): one SignedInfo
+ * with one reference to the parent's ID, enveloped, exclusively canonicalized, by a listed algorithm. What
+ * is left out here has no room to mean two things to two parsers.
+ */
+export function signatureProblem(signature: XmlElement, parent: XmlElement): string | null {
+  const shape = (element: XmlElement, ...names: string[]): XmlElement[] | null => {
+    const children = elementsOf(element)
+    return children.length === names.length &&
+      children.every((child, index) => child.namespace === ns.signature && child.name === names[index])
+      ? children
+      : null
+  }
+  const parts =
+    shape(signature, 'SignedInfo', 'SignatureValue', 'KeyInfo') ??
+    shape(signature, 'SignedInfo', 'SignatureValue')
+  if (!parts) return 'a Signature must hold one SignedInfo, SignatureValue and KeyInfo, and nothing else'
+  const info = shape(parts[0]!, 'CanonicalizationMethod', 'SignatureMethod', 'Reference')
+  if (!info) return 'SignedInfo must hold one Reference'
+  const [canonicalization, method, reference] = info
+  const [transforms, digest, digestValue] =
+    shape(reference!, 'Transforms', 'DigestMethod', 'DigestValue') ?? []
+  if (!transforms || !digest || !digestValue) {
+    return 'Reference must hold Transforms, DigestMethod and DigestValue'
+  }
+  const algorithm = (element: XmlElement) => element.attributes.get('Algorithm') ?? ''
+  const quoted = (element: XmlElement) => JSON.stringify(algorithm(element).slice(0, 100))
+  if (algorithm(canonicalization!) !== exclusiveC14n) {
+    return `the canonicalization ${quoted(canonicalization!)} is not exclusive`
+  }
+  if (!signatureMethods.has(algorithm(method!))) {
+    return `the signature algorithm ${quoted(method!)} is not accepted; ask the IdP for RSA with SHA-256`
+  }
+  if (!digestMethods.has(algorithm(digest))) {
+    return `the digest algorithm ${quoted(digest)} is not accepted; ask the IdP for SHA-256`
+  }
+  const steps = elementsOf(transforms)
+  if (
+    steps.length !== 2 ||
+    steps.some((step) => step.name !== 'Transform' || step.namespace !== ns.signature) ||
+    algorithm(steps[0]!) !== enveloped ||
+    algorithm(steps[1]!) !== exclusiveC14n
+  ) {
+    return 'the transforms must be enveloped-signature and exclusive canonicalization'
+  }
+  for (const step of [canonicalization!, steps[1]!]) {
+    const [list, ...more] = elementsOf(step)
+    if (
+      more.length > 0 ||
+      (list && (list.name !== 'InclusiveNamespaces' || list.namespace !== ns.exclusive))
+    ) {
+      return 'a canonicalization may hold InclusiveNamespaces only'
+    }
+    if (list && elementsOf(list).length > 0) return 'InclusiveNamespaces must not hold elements'
+    if (prefixesOf(step).length > 20) return 'more than 20 InclusiveNamespaces'
+  }
+  for (const leaf of [method!, digest, steps[0]!, parts[1]!, digestValue]) {
+    if (elementsOf(leaf).length > 0) return `${leaf.name} must not hold elements`
+  }
+  const id = parent.attributes.get('ID') ?? ''
+  if (!/^[\w.-]+$/.test(id) || reference!.attributes.get('URI') !== `#${id}`) {
+    return 'the Reference does not point at the element that holds the signature'
+  }
+  return null
+}
+
+/**
+ * The one of these certificates whose key signed the SignedInfo of a signature that {@link signatureProblem}
+ * finds nothing wrong with, or undefined. It proves nothing about what the digest stands for: it keeps
+ * forgeries from ever costing the full validation.
+ */
+export function signerOf(
+  signature: XmlElement,
+  certificates: readonly X509Certificate[],
+): X509Certificate | undefined {
+  const [signedInfo, value] = elementsOf(signature)
+  const { hash, pss } = signatureMethods.get(elementsOf(signedInfo!)[1]!.attributes.get('Algorithm')!)!
+  const inclusive = prefixesOf(childrenOf(signedInfo!, ns.signature, 'CanonicalizationMethod')[0]!)
+  const bytes = Buffer.from(canonical(signedInfo!, inclusive))
+  const made = Buffer.from(textOf(value)!, 'base64')
+  return certificates.find((certificate) =>
+    verify(
+      hash,
+      bytes,
+      {
+        key: certificate.publicKey,
+        padding: pss ? constants.RSA_PKCS1_PSS_PADDING : constants.RSA_PKCS1_PADDING,
+        ...(pss && { saltLength: constants.RSA_PSS_SALTLEN_DIGEST }),
+      },
+      made,
+    ),
+  )
+}
+
+const prefixesOf = (method: XmlElement): string[] =>
+  (elementsOf(method)[0]?.attributes.get('PrefixList') ?? '').split(/[ \t\n]+/).filter(Boolean)
+
+/** Exclusive canonicalization (W3C xml-exc-c14n §3) of an element whose attributes carry no prefix. */
+function canonical(apex: XmlElement, inclusive: readonly string[]): string {
+  const render = (element: XmlElement, rendered: ReadonlyMap<string, string>): string => {
+    const declared = new Map<string, string>()
+    for (const prefix of [element.prefix, ...(element === apex ? inclusive : [])]) {
+      const name = prefix === '#default' ? '' : prefix
+      const uri = resolve(element.scope, name)
+      if (uri !== undefined && (rendered.get(name) ?? '') !== uri) declared.set(name, uri)
+    }
+    const namespaces = [...declared]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([prefix, uri]) => ` ${prefix ? `xmlns:${prefix}` : 'xmlns'}="${attributeText(uri)}"`)
+    const attributes = [...element.attributes]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, value]) => ` ${name}="${attributeText(value)}"`)
+    const within = new Map([...rendered, ...declared])
+    const content = element.content.map((entry) =>
+      typeof entry === 'string' ? plainText(entry) : render(entry, within),
+    )
+    const name = element.prefix ? `${element.prefix}:${element.name}` : element.name
+    return `<${name}${namespaces.join('')}${attributes.join('')}>${content.join('')}</${name}>`
+  }
+  return render(apex, new Map())
+}
+
+const escapes = new Map([
+  ['&', '&amp;'],
+  ['<', '&lt;'],
+  ['>', '&gt;'],
+  ['"', '&quot;'],
+  ['\t', '&#x9;'],
+  ['\n', '&#xA;'],
+  ['\r', '&#xD;'],
+])
+const attributeText = (value: string) => value.replace(/[&<"\t\n\r]/g, (character) => escapes.get(character)!)
+const plainText = (text: string) => text.replace(/[&<>\r]/g, (character) => escapes.get(character)!)
