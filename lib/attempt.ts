@@ -88,7 +88,8 @@ export function bindBrowser(
   const prefix = secure ? '__Host-jit-' : 'jit-'
   const name = prefix + digest('cookie', token).toString('base64url').slice(0, 16)
   const value = newToken()
-  const old = [...cookies(req).keys()].filter((other) => other.startsWith(prefix))
+  const own = new RegExp(`^${prefix}[A-Za-z0-9_-]{16}$`)
+  const old = [...cookies(req).keys()].filter((other) => own.test(other))
   for (const other of old.slice(0, Math.max(0, old.length - attemptDefaults.perBrowser + 1))) {
     setCookie(res, other, '', 0, secure)
   }

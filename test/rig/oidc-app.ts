@@ -1,7 +1,14 @@
 import express from 'express'
 import session from 'express-session'
 import passport from 'passport'
-import { createJit, type DirectoryInput, type JitOptions, type LogEntry, staticDirectory } from 'passport-jit'
+import {
+  createJit,
+  type DirectoryInput,
+  type Jit,
+  type JitOptions,
+  type LogEntry,
+  staticDirectory,
+} from 'passport-jit'
 import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { expect } from 'vitest'
@@ -12,9 +19,13 @@ export type ConnectionInput = NonNullable<DirectoryInput['connections']>[number]
 export type OidcInput = Extract<ConnectionInput, { protocol: 'oidc' }>
 
 /** The parts of an app that a test may choose. */
-export interface AppOptions extends Partial<Pick<JitOptions, 'now' | 'fetch' | 'strategies' | 'directory'>> {
+export interface AppOptions extends Partial<Omit<JitOptions, 'store' | 'lock' | 'log'>> {
   organizations?: DirectoryInput['organizations']
-  connections: ConnectionInput[]
+  connections?: ConnectionInput[]
+  /** Mounts the kit; `app.use(jit.routes())` by default. */
+  mount?: (app: express.Express, jit: Jit, passport: passport.Authenticator) => void
+  /** False for an app without sessions. */
+  sessions?: boolean
 }
 
 export const twoOrganizations: DirectoryInput['organizations'] = [
@@ -38,14 +49,16 @@ async function build(app: express.Express, server: Awaited<ReturnType<typeof lis
   const log: LogEntry[] = []
   const store = memoryStore()
   const now = options.now ?? Date.now
-  const organizations = options.organizations ?? twoOrganizations
+  const { organizations = twoOrganizations, connections = [] } = options
+  const sessions = new session.MemoryStore()
   const jit = createJit({
-    baseUrl: server.origin,
+    baseUrl: options.baseUrl ?? server.origin,
+    ...(options.path && { path: options.path }),
     returnTo: '/me',
     store,
     lock: memoryLock(),
-    once: memoryOnce(now),
-    directory: options.directory ?? staticDirectory({ organizations, connections: options.connections }),
+    once: options.once ?? memoryOnce(now),
+    directory: options.directory ?? staticDirectory({ organizations, connections }),
     strategies: options.strategies ?? [oidcStrategy()],
     log: (entry) => log.push(entry),
     now,
@@ -53,10 +66,13 @@ async function build(app: express.Express, server: Awaited<ReturnType<typeof lis
   })
   const instance = new passport.Passport()
   app.disable('x-powered-by')
-  app.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
-  app.use(instance.session() as express.RequestHandler)
+  if (options.sessions !== false) {
+    app.use(session({ secret: 'test', resave: false, saveUninitialized: false, store: sessions }))
+    app.use(instance.session() as express.RequestHandler)
+  }
   jit.passport(instance as never)
-  app.use(jit.routes())
+  if (options.mount) options.mount(app, jit, instance)
+  else app.use(jit.routes())
   app.get('/me', (req, res) => {
     if (req.user) res.json({ user: req.user, jit: req.jit })
     else res.status(401).json({ error: 'nobody' })
@@ -69,6 +85,7 @@ async function build(app: express.Express, server: Awaited<ReturnType<typeof lis
     close: server.close,
     jit,
     store,
+    sessions,
     log,
     callback: (connection: string) => `${server.origin}/auth/sso/${connection}/callback`,
     start: (connection: string) => `${server.origin}/auth/sso/${connection}`,
