@@ -1,0 +1,352 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import express from 'express'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { type App, expectRefused, expectSignedIn } from '../rig/oidc-app.js'
+import { browser } from '../rig/oidc-http.js'
+import { answer, begin, oidc, post, saml, startHonest } from './honest.js'
+
+let app: App
+beforeEach(async () => {
+  app = await startHonest()
+})
+afterEach(() => app.close())
+
+describe('S25 the return address', () => {
+  const arrive = async (asked: string) => {
+    const client = browser()
+    const state = await begin(app, client, 'acme', `?returnTo=${asked}`)
+    const done = await answer(app, client, state)
+    expect(done.status).toBe(303)
+    return { location: done.headers.get('location')!, resolved: new URL(done.location!) }
+  }
+
+  it.each([
+    ['/', '/'],
+    ['/projects/7?tab=a%26b#top', '/projects/7?tab=a%26b#top'],
+    ['/a/../b', '/b'],
+    ['/käse', '/k%C3%A4se'],
+    ['/path?next=https://elsewhere.example', '/path?next=https://elsewhere.example'],
+  ])('%s is a path of this app', async (asked, expected) => {
+    expect((await arrive(encodeURIComponent(asked))).location).toBe(expected)
+  })
+
+  it.each([
+    '//evil.example',
+    '///evil.example',
+    '/\\evil.example',
+    '\\\\evil.example',
+    '/\t/evil.example',
+    '/\n/evil.example',
+    '/\r\n/evil.example',
+    '/%09/evil.example',
+    '/%2f/evil.example',
+    '/%2Fevil.example',
+    '/%5cevil.example',
+    '/..//evil.example',
+    '/.//evil.example',
+    '/a/../..//evil.example',
+    '/%2e%2e//evil.example',
+    'https://evil.example',
+    'https:evil.example',
+    'javascript:alert(1)',
+    'data:text/html,x',
+    'evil.example',
+    ' /path',
+    '/path with space',
+    '/pa\u0000th',
+    '/x\r\nset-cookie: a=b',
+    '',
+    `/${'a'.repeat(10_000)}`,
+  ])('%j leads to the default page', async (asked) => {
+    expect((await arrive(encodeURIComponent(asked))).location).toBe('/me')
+  })
+
+  it('of several the first is taken or none, never another origin', async () => {
+    expect((await arrive('/a&returnTo=//evil.example')).resolved.origin).toBe(app.origin)
+    expect((await arrive('//evil.example&returnTo=/a')).resolved.origin).toBe(app.origin)
+  })
+
+  it('whatever is asked for, the browser stays on this origin', async () => {
+    const pieces = fc.constantFrom(
+      ...[
+        '/',
+        '\\',
+        '.',
+        '..',
+        '%2f',
+        '%5c',
+        '%09',
+        '\t',
+        '\n',
+        '@',
+        ':',
+        '?',
+        '#',
+        ';',
+        'evil.example',
+        'x',
+        '\u2028',
+      ],
+      ...['//', 'http:', 'https://', 'javascript:', '%00', '\u0000', '／', '。', '%e3%80%82', ' '],
+    )
+    const asked = fc.oneof(
+      fc.array(pieces, { maxLength: 8 }).map((parts) => parts.join('')),
+      fc.array(pieces, { maxLength: 8 }).map((parts) => `/${parts.join('')}`),
+      fc.webUrl(),
+      fc.string(),
+    )
+    await fc.assert(
+      fc.asyncProperty(asked, async (text) => {
+        const { location, resolved } = await arrive(encodeURIComponent(text))
+        expect(resolved.origin).toBe(app.origin)
+        // As browsers and as lenient proxies read it.
+        expect(location).toMatch(/^\/(?![/\\])[\x21-\x7e]*$/)
+      }),
+      { numRuns: 150 },
+    )
+  })
+})
+
+describe('methods', () => {
+  it.each([
+    ['POST', 'sso/acme', 'GET'],
+    ['HEAD', 'sso/acme', 'GET'],
+    ['PUT', 'sso/acme/callback', 'GET, POST'],
+    ['DELETE', 'sso/acme/callback', 'GET, POST'],
+    ['HEAD', 'sso/acme/callback', 'GET, POST'],
+    ['POST', 'sso/acme/metadata', 'GET'],
+    ['GET', 'logout', 'POST'],
+  ])('%s %s is refused, and told what to use', async (method, path, allow) => {
+    const client = browser()
+    const refused = await client.go(`${app.origin}/auth/${path}`, { method })
+    expect(refused.status).toBe(405)
+    expect(refused.headers.get('allow')).toBe(allow)
+    expect(app.log.at(-1)!.code).toBe('method_not_allowed')
+    expect(await app.me(client)).toBe(401)
+  })
+
+  it('HEAD of a callback, as link scanners send it, leaves the sign-in to the person', async () => {
+    const client = browser()
+    const state = await begin(app, client)
+    const head = await browser().go(`${app.callback('acme')}?state=${state}`, { method: 'HEAD' })
+    expect(head.status).toBe(405)
+    await expectSignedIn(app, client, await answer(app, client, state))
+  })
+
+  it('an unknown connection is refused; paths that are not routes belong to the app', async () => {
+    const client = browser()
+    const refused = await client.go(app.start('nobody'))
+    await expectRefused(app, client, refused, { code: 'connection_unknown', status: 404 })
+    for (const path of ['/auth/', '/auth/sso/acme/other', '/authx/sso/acme', '/auth/sso']) {
+      expect((await client.go(app.origin + path)).text).toContain('Cannot GET')
+    }
+    expect(app.jit.refusals()).toEqual({ connection_unknown: 1 })
+  })
+})
+
+describe('bodies', () => {
+  const to = () => app.callback('acme-saml')
+  const form = { 'content-type': 'application/x-www-form-urlencoded' }
+
+  it('a body of a megabyte is read, a larger one is not', async () => {
+    const client = browser()
+    const state = await begin(app, client, 'acme-saml')
+    const fits = await post(app, { state, filler: 'x'.repeat(1024 * 1024 - 100) })
+    expect(fits.status).toBe(303)
+    const large = await post(app, { state, filler: 'x'.repeat(1024 * 1024) })
+    await expectRefused(app, client, large, { code: 'answer_too_large', status: 413 })
+  })
+
+  it('a large body without a length is given up while it comes', async () => {
+    const client = browser()
+    const endless = new ReadableStream({
+      start(controller) {
+        for (let chunk = 0; chunk < 40; chunk++)
+          controller.enqueue(new TextEncoder().encode('x'.repeat(64 * 1024)))
+        controller.close()
+      },
+    })
+    const refused = await client.go(to(), {
+      method: 'POST',
+      headers: form,
+      body: endless,
+      duplex: 'half',
+    } as never)
+    await expectRefused(app, client, refused, { code: 'answer_too_large', status: 413 })
+  })
+
+  it.each(['application/json', 'text/plain', 'multipart/form-data; boundary=x', 'application/xml'])(
+    'a body of type %s is refused',
+    async (type) => {
+      const client = browser()
+      const refused = await client.go(to(), {
+        method: 'POST',
+        headers: { 'content-type': type },
+        body: '{"state":"x"}',
+      })
+      await expectRefused(app, client, refused, { code: 'answer_malformed', status: 400, message: /form/ })
+    },
+  )
+
+  it('an empty body and a field twice are refused', async () => {
+    const client = browser()
+    const empty = await client.go(to(), { method: 'POST', headers: form, body: '' })
+    await expectRefused(app, client, empty, { code: 'answer_unsolicited', status: 403 })
+    const twice = await client.go(to(), { method: 'POST', headers: form, body: 'state=a&state=b' })
+    await expectRefused(app, client, twice, { code: 'answer_malformed', status: 400, message: /2 times/ })
+  })
+
+  it('a body that breaks off is refused, and the sign-in still waits', async () => {
+    const client = browser()
+    const state = await begin(app, client, 'acme-saml')
+    const { hostname, port, pathname } = new URL(to())
+    const socket = connect(Number(port), hostname)
+    await once(socket, 'connect')
+    socket.write(
+      `POST ${pathname} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 500\r\n\r\nstate=${state}`,
+    )
+    setImmediate(() => socket.destroy())
+    await vi.waitFor(() => expect(app.log.at(-1)?.code).toBe('answer_malformed'))
+    await expectSignedIn(app, client, await client.go((await post(app, { state })).location!))
+  })
+
+  it('behind a body parser its fields are taken, and anything nested is refused', async () => {
+    const parsing = await startHonest({
+      mount: (server, jit) => server.use(express.urlencoded({ extended: true, limit: '2mb' }), jit.routes()),
+    })
+    const client = browser()
+    const state = await begin(parsing, client, 'acme-saml')
+    for (const body of ['state[a]=x', 'state=x&other[b][c]=1']) {
+      const refused = await client.go(parsing.callback('acme-saml'), { method: 'POST', headers: form, body })
+      await expectRefused(parsing, client, refused, { code: 'answer_malformed', status: 400 })
+    }
+    const posted = await post(parsing, { state })
+    await expectSignedIn(parsing, client, await client.go(posted.location!))
+    await parsing.close()
+  })
+
+  it('where something read the body and left none, the operator is told', async () => {
+    const greedy = await startHonest({
+      mount: (server, jit) =>
+        server.use((req, _res, next) => {
+          req.resume()
+          req.on('end', next)
+        }, jit.routes()),
+    })
+    const client = browser()
+    const refused = await post(greedy, { state: 'x' })
+    await expectRefused(greedy, client, refused, {
+      code: 'body_consumed',
+      status: 500,
+      message: /before body parsers/,
+    })
+    await greedy.close()
+  })
+})
+
+describe('mounting', () => {
+  it.each(['/auth', '/sso-app'])('under "%s" is an error that names both paths', async (prefix) => {
+    const wrong = await startHonest({ mount: (server, jit) => server.use(prefix, jit.routes()) })
+    const client = browser()
+    for (const path of ['/auth/sso/acme', '/sso/acme']) {
+      const refused = await client.go(wrong.origin + prefix + path)
+      const expected = { code: 'path_mismatch', status: 500, message: new RegExp(`"${prefix}".*"/auth/`) }
+      await expectRefused(wrong, client, refused, expected)
+    }
+    await wrong.close()
+  })
+
+  it('under another path by its option', async () => {
+    const moved = await startHonest({ path: '/account/in' })
+    const client = browser()
+    const begun = await client.go(`${moved.origin}/account/in/sso/acme`)
+    const parameters = new URL(begun.location!).searchParams
+    expect(parameters.get('to')).toBe(`${moved.origin}/account/in/sso/acme/callback`)
+    const done = await client.go(`${parameters.get('to')}?state=${parameters.get('state')}`)
+    await expectSignedIn(moved, client, done)
+    await moved.close()
+  })
+})
+
+describe('a strategy that misbehaves', () => {
+  it.each([
+    ['throws', '&throw=boom', 'answer_malformed', 400],
+    ['returns an identity of its own making', '&hand-made=1', 'identity_unproven', 500],
+    ['finds an address nobody can have', '&email=not-an-address', 'identity_invalid', 403],
+    ['finds no subject', '&subject=', 'identity_invalid', 403],
+  ])('%s: a coded refusal', async (_name, more, code, status) => {
+    const client = browser()
+    const state = await begin(app, client)
+    await expectRefused(app, client, await answer(app, client, state, 'acme', more), { code, status })
+    await expectSignedIn(app, client, await answer(app, client, await begin(app, client)))
+  })
+
+  it('that never answers is given up in time', async () => {
+    const hung = await startHonest({
+      connections: [oidc('acme'), saml('acme-saml')],
+      strategies: [
+        {
+          protocol: 'oidc',
+          attemptKey: () => undefined,
+          begin: () => new Promise(() => {}),
+          complete: () => new Promise(() => {}),
+        } as never,
+        {
+          ...({ protocol: 'saml', attemptKey: () => undefined } as never as object),
+          begin: async () => ({}),
+          complete: async () => ({}),
+        } as never,
+      ],
+    })
+    const client = browser()
+    const started = performance.now()
+    const refused = await client.go(hung.start('acme'))
+    expect(performance.now() - started).toBeLessThan(5_500)
+    await expectRefused(hung, client, refused, { code: 'idp_unreachable', status: 503 })
+    await hung.close()
+  })
+})
+
+describe('a refusal', () => {
+  it('is one line in the log and one in the count, tied to the answer by its id', async () => {
+    const client = browser()
+    const refused = await client.go(`${app.callback('acme')}?state=x`)
+    expect(app.log).toEqual([
+      {
+        level: 'warn',
+        code: 'attempt_unknown',
+        message: expect.stringContaining('connection "acme"'),
+        correlationId: refused.json().correlationId,
+      },
+    ])
+    expect(refused.json().correlationId).toMatch(/^[0-9a-f-]{36}$/)
+    expect(app.jit.refusals()).toEqual({ attempt_unknown: 1 })
+    await client.go(`${app.callback('acme')}?state=x`)
+    expect(app.jit.refusals()).toEqual({ attempt_unknown: 2 })
+  })
+
+  it('of the planner has the same id in its event', async () => {
+    const client = browser()
+    const refused = await answer(app, client, await begin(app, client), 'acme', '&email=eve@globex.example')
+    await expectRefused(app, client, refused, { code: 'email_foreign', status: 403, denied: true })
+    expect((await app.rows()).events[0]!.correlationId).toBe(refused.json().correlationId)
+    expect(app.log).toHaveLength(1)
+  })
+
+  it('is a page to a person and JSON to a program, and holds nothing that arrived', async () => {
+    const url = `${app.callback('acme')}?state=${encodeURIComponent('"><script>alert(1)</script>')}`
+    const page = await browser().go(url, { headers: { accept: 'text/html,application/xhtml+xml' } })
+    expect(page.headers.get('content-type')).toBe('text/html; charset=utf-8')
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'")
+    expect(page.headers.get('cache-control')).toBe('no-store')
+    expect(page.text).toContain('Please start again.')
+    expect(page.text).not.toContain('script>')
+    for (const accept of ['application/json', '*/*']) {
+      const json = await browser().go(url, { headers: { accept } })
+      expect(json.headers.get('content-type')).toBe('application/json; charset=utf-8')
+      expect(Object.keys(json.json())).toEqual(['error', 'message', 'correlationId'])
+    }
+  })
+})
