@@ -5,7 +5,7 @@ import passport from 'passport'
 import { type Directory, type Jit, JitError, type JitUser, type Store } from 'passport-jit'
 import { adminApi, requireAdmin } from './admin.js'
 import { refuse, wantsPage } from './answers.js'
-import { liveScript, stylesheet } from './assets.js'
+import { icon, liveScript, stylesheet } from './assets.js'
 import { readDecisions } from './decisions.js'
 import { decisionsPage, refusalPage, type Suggestion, signInPage, workspacePage } from './pages.js'
 
@@ -32,6 +32,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
   app.use(headers)
   app.get('/healthz', (_req, res) => void res.json({ status: 'ok' }))
   app.get('/style.css', (_req, res) => void res.type('css').send(stylesheet))
+  app.get('/icon.svg', (_req, res) => void res.type('svg').send(icon))
   app.get('/live.js', (_req, res) => void res.type('js').send(liveScript))
   app.use(adminApi(store, adminToken))
 
@@ -61,6 +62,13 @@ export function createApp(options: WorkspaceOptions): express.Express {
     return connection.enabled && organization?.status === 'active' ? [{ connection, organization }] : []
   })
 
+  /** Where a decision was made: its organization, or that of the connection the person came by. */
+  const placeOf = ({ organization, source }: { organization: string | null; source?: string | null }) => {
+    const way = ways.find(({ connection }) => `connection:${connection.id}` === source)
+    const id = organization ?? way?.organization.id
+    return id === undefined ? 'no organization' : (organizations.get(id)?.name ?? id)
+  }
+
   app.get('/', async (req, res) => {
     if (!req.user || !req.jit) {
       res.send(signInPage(ways, baseUrl, options.suggestions ?? []).text)
@@ -89,7 +97,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
     const people = new Map(
       rows.map(({ id, attributes, verifiedEmail }) => [id, attributes.name ?? verifiedEmail ?? id]),
     )
-    res.send(decisionsPage(decisions, people, organizations).text)
+    res.send(decisionsPage(decisions, people, placeOf).text)
   })
 
   app.use((req, res) => {
@@ -114,7 +122,7 @@ const headers: RequestHandler = (_req, res, next) => {
   res.set({
     'cache-control': 'no-store',
     'content-security-policy':
-      "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+      "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     'referrer-policy': 'same-origin',
     'x-content-type-options': 'nosniff',
   })

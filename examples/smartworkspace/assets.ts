@@ -1,4 +1,4 @@
-// The stylesheet and the one script of the demo. They are served as files of their own, so that the
+// The stylesheet, the icon and the one script of the demo. They are served as files of their own, so that the
 // Content-Security-Policy needs no inline exception.
 
 export const stylesheet = `
@@ -15,6 +15,8 @@ a{color:var(--brand)}
 .top a{color:var(--soft);text-decoration:none;font-size:.95rem}.top a:hover,.top a[aria-current]{color:var(--ink)}
 .top .brand{display:flex;align-items:center;gap:.6rem;color:var(--ink);font-weight:650;font-size:1.05rem;margin-right:auto}
 .brand i{width:1.7rem;height:1.7rem;border-radius:.5rem;background:conic-gradient(from 210deg,#4c4ddc,#b04de0,#f0857d,#4c4ddc)}
+.top .button{font-size:.92rem;padding:.4rem .9rem}
+@media(max-width:30rem){.top{gap:.7rem}.top a{font-size:.9rem}.top .brand{gap:.45rem;font-size:.95rem}.top .button{font-size:.88rem;padding:.25rem .55rem}}
 footer{color:var(--soft);font-size:.85rem;padding-top:2.5rem;padding-bottom:2rem}
 h1{font-size:clamp(1.6rem,4.5vw,2.15rem);line-height:1.2;letter-spacing:-.02em;margin:1.4rem 0 .35rem}
 h2{font-size:1.05rem;margin:0 0 .8rem}
@@ -48,16 +50,19 @@ dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1rem;
 .log{list-style:none;margin:0;padding:0}
 .log>li{background:var(--card);border:1px solid var(--line);border-radius:.85rem;margin:0 0 .6rem;scroll-margin-top:1rem}
 .log>li:target{border-color:var(--brand)}
-.log summary{display:grid;grid-template-columns:5.5rem 5.6rem minmax(0,1fr) minmax(0,1fr);gap:.3rem 1rem;align-items:baseline;padding:.75rem 1rem;cursor:pointer;list-style:none}
+.log summary{display:grid;grid-template-columns:5rem 5.4rem minmax(0,3fr) minmax(0,2fr);gap:.3rem 1rem;align-items:baseline;padding:.75rem 1rem;cursor:pointer;list-style:none}
 .log summary::-webkit-details-marker{display:none}
 .log details[open] summary{border-bottom:1px solid var(--line)}
-.log .inside{padding:.9rem 1rem}.log b,.log summary span{overflow-wrap:anywhere}
+.log .inside{padding:.9rem 1rem}.log .inside p{margin:0}.log b,.log summary span{overflow-wrap:anywhere}
 .log summary .tag{justify-self:start}
 @media(max-width:44rem){.log summary{grid-template-columns:minmax(0,1fr) auto}.log summary>.who{order:-2;grid-column:1}.log summary .tag{order:-1;justify-self:end}.log summary time{text-align:right}}
 .live::before{content:'';display:inline-block;width:.55rem;height:.55rem;border-radius:50%;background:var(--good);margin-right:.45rem}
 .live.lost::before{background:var(--bad)}
 .empty{text-align:center;padding:2.5rem 1rem}
 .refusal{max-width:36rem;margin:8vh auto 0}.refusal .button{margin-top:.6rem}
+`
+
+export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><defs><linearGradient id="g" x2="1" y2="1"><stop stop-color="#4c4ddc"/><stop offset=".6" stop-color="#b04de0"/><stop offset="1" stop-color="#f0857d"/></linearGradient></defs><rect width="32" height="32" rx="9" fill="url(#g)"/></svg>
 `
 
 /** Adds new decisions to the list as they are made; a decision never changes, so the old ones stay as they are. */

@@ -31,6 +31,7 @@ export async function startIdentityProviders(
     const name = req.url?.split(/[/?]/)[1] ?? ''
     const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined
     if (handler) handler(req, res)
+    else if (name === 'favicon.ico') res.writeHead(204).end()
     else res.writeHead(404, { 'content-type': 'text/plain' }).end('There is no identity provider here.\n')
   })
   return {

@@ -64,7 +64,7 @@ export function workspacePage(options: {
     const roles = membership.grants.map(({ role, source }) => {
       const given = givenBy(decisions, membership.organization, role, source)
       return html`<li><b>${role}</b> <span class="soft">${sourceSentence(source, organization)}</span>
-${given && html`<p class="soft small">${given.words} · <a href="/decisions#${given.id}">${time(given.at)}</a></p>`}</li>`
+${given && html`<p class="soft small">${given.words}${given.words && ', '}since <a href="/decisions#${given.id}">${time(given.at)}</a></p>`}</li>`
     })
     return html`<section class="card"><div class="head">${face(organization)}<h2>${organization}</h2>
 <span class="tag ${membership.active && 'active'}">${membership.active ? 'active' : 'not in this session'}</span></div>
@@ -103,27 +103,25 @@ function givenBy(decisions: readonly Decision[], organization: string, role: str
       .find((entry) => entry.rule === 'roles')
       ?.detail?.split('; ')
       .find((words) => words.startsWith(`${role} `))
-    return { id, at, words: said ?? String(event.detail.basis ?? '') }
+    return { id, at, words: said ?? '' }
   }
   return null
 }
 
 export function decisionsPage(
   decisions: readonly Decision[],
+  /** Names of users by id. */
   people: ReadonlyMap<string, string>,
-  organizations: ReadonlyMap<string, Organization>,
+  placeOf: (of: { organization: string | null; source?: string | null }) => string,
 ): Html {
   const items = decisions.map((decision) => {
-    const { id, at, outcome, reason, user, organization, source, correlationId, events } = decision
+    const { id, at, outcome, reason, user, source, correlationId, events } = decision
     const facts = events.map(
       ({ type, organization: where, detail }) =>
-        html`<dt>${type}</dt><dd>${where && html`${organizations.get(where)?.name ?? where} `}<span class="soft">${words(detail)}</span></dd>`,
+        html`<dt>${type}</dt><dd>${where && html`${placeOf({ organization: where })} `}<span class="soft">${words(detail)}</span></dd>`,
     )
-    const place = organization
-      ? (organizations.get(organization)?.name ?? organization)
-      : (source?.replace(/^connection:/, '') ?? 'no organization')
     return html`<li id="${id}"><details><summary><time class="soft" datetime="${new Date(at).toISOString()}">${time(at)}</time>
-<span class="tag ${outcome}">${outcomeWords[outcome]}</span><span class="who"><b>${user ? (people.get(user) ?? user) : 'somebody without an account'}</b> <span class="soft">${place}</span></span>
+<span class="tag ${outcome}">${outcomeWords[outcome]}</span><span class="who"><b>${user ? (people.get(user) ?? user) : 'somebody unknown'}</b> <span class="soft">${placeOf(decision)}</span></span>
 <code class="soft small">${reason}</code></summary>
 <div class="inside"><p>${reasonSentences[reason]}</p>${traceList(decision)}
 <dl class="trace">${facts}<dt>source</dt><dd>${source ?? 'a person'}</dd><dt>correlation</dt><dd><code>${correlationId}</code></dd></dl></div></details></li>`
@@ -171,7 +169,7 @@ function layout(
   const link = (to: string, label: string) =>
     html`<a href="${to}"${to === here && html` aria-current="page"`}>${label}</a>`
   return html`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${title} · Smartworkspace</title><link rel="stylesheet" href="/style.css">${head}</head>
+<title>${title} · Smartworkspace</title><link rel="icon" href="/icon.svg"><link rel="stylesheet" href="/style.css">${head}</head>
 <body><header class="top"><a class="brand" href="/"><i></i>Smartworkspace</a><nav>${link('/decisions', 'Decisions')}</nav>
 ${signedIn && html`<form method="post" action="/auth/logout"><button class="button quiet">Sign out</button></form>`}</header>
 <main>${body}</main><footer>The demo of passport-jit.</footer></body></html>`
@@ -179,7 +177,7 @@ ${signedIn && html`<form method="post" action="/auth/logout"><button class="butt
 
 function face(name: string, shape = ''): Html {
   const initials = [...name.matchAll(/\b\w/g)].slice(0, 2).join('').toUpperCase()
-  const colour = [...name].reduce((sum, char) => sum + char.charCodeAt(0), 0) % 6
+  const colour = [...name].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % 997, 7) % 6
   return html`<span class="face f${colour} ${shape}" aria-hidden="true">${initials}</span>`
 }
 

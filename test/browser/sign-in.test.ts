@@ -132,6 +132,6 @@ needs('Chromium', executablePath ?? null, (path) => {
     const refusals = list.locator('#log > li', { hasText: 'email_outside' })
     const before = await refusals.count()
     await signIn('SuperFantasy', 'Otto Freund')
-    await expect.poll(() => refusals.count()).toBe(before + 1)
+    await expect.poll(() => refusals.count(), { timeout: 10_000 }).toBe(before + 1)
   })
 })

@@ -21,9 +21,9 @@ export interface Demo {
   readonly stop: (signal?: 'SIGTERM' | 'SIGINT') => Promise<Run>
 }
 
-function launch(args: readonly string[], env: Record<string, string>) {
+function launch(args: readonly string[], env: Record<string, string>, cwd?: string) {
   if (!existsSync(built)) throw new Error('the demo is not built; run "npm run build" before these tests')
-  const folder = mkdtempSync(join(tmpdir(), 'jit-demo-'))
+  const folder = cwd ?? mkdtempSync(join(tmpdir(), 'jit-demo-'))
   const { DATABASE_URL: _, REDIS_URL: __, ADMIN_TOKEN: ___, BASE_URL: ____, ...inherited } = process.env
   const child = spawn(process.execPath, [built, ...args], {
     cwd: folder,
@@ -38,7 +38,7 @@ function launch(args: readonly string[], env: Record<string, string>) {
     seen.stderr += text
   })
   const ended = once(child, 'close').then(() => {
-    rmSync(folder, { recursive: true, force: true })
+    if (cwd === undefined) rmSync(folder, { recursive: true, force: true })
     return { code: child.exitCode, ...seen }
   })
   return { child, seen, ended }
@@ -49,9 +49,13 @@ export function run(args: readonly string[], env: Record<string, string> = {}): 
   return launch(args, env).ended
 }
 
-/** Starts the built demo on a free port and waits for its banner. */
-export async function start(args: readonly string[] = [], env: Record<string, string> = {}): Promise<Demo> {
-  const { child, seen, ended } = launch(args, env)
+/** Starts the built demo on a free port, in an empty folder or in `cwd`, and waits for its banner. */
+export async function start(
+  args: readonly string[] = [],
+  env: Record<string, string> = {},
+  cwd?: string,
+): Promise<Demo> {
+  const { child, seen, ended } = launch(args, env, cwd)
   const address = () => /is at (http\S+)/.exec(seen.stdout)?.[1]
   const listening = new Promise<string>((resolve) => {
     child.stdout.on('data', () => {
