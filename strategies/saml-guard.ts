@@ -72,7 +72,7 @@ export function readAnswer(field: string | undefined, refuse: Refuse): Answer {
   const [assertion = null] = childrenOf(response, ns.assertion, 'Assertion')
   const [encrypted = null] = childrenOf(response, ns.assertion, 'EncryptedAssertion')
   inspect(response, [response, assertion], refuse)
-  const outside = 1 + count(response) - count(assertion ?? encrypted!)
+  const outside = count(response) - count(assertion ?? encrypted!)
   if (outside > outsideLimit) return refuse('answer_too_large', `${outside} elements around the assertion`)
   return { base64, response, assertion, encrypted }
 }

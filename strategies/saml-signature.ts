@@ -57,18 +57,17 @@ export function signatureProblem(signature: XmlElement, parent: XmlElement): str
   ) {
     return 'the transforms must be enveloped-signature and exclusive canonicalization'
   }
-  for (const step of [canonicalization!, steps[1]!]) {
+  // The enveloped transform has no parameters, but xml-crypto as a signer repeats those of the next one there.
+  for (const step of [canonicalization!, ...steps]) {
     const [list, ...more] = elementsOf(step)
-    if (
-      more.length > 0 ||
-      (list && (list.name !== 'InclusiveNamespaces' || list.namespace !== ns.exclusive))
-    ) {
+    const own = list?.namespace === ns.exclusive || list?.namespace === enveloped
+    if (more.length > 0 || (list && (list.name !== 'InclusiveNamespaces' || !own))) {
       return 'a canonicalization may hold InclusiveNamespaces only'
     }
     if (list && elementsOf(list).length > 0) return 'InclusiveNamespaces must not hold elements'
     if (prefixesOf(step).length > 20) return 'more than 20 InclusiveNamespaces'
   }
-  for (const leaf of [method!, digest, steps[0]!, parts[1]!, digestValue]) {
+  for (const leaf of [method!, digest, parts[1]!, digestValue]) {
     if (elementsOf(leaf).length > 0) return `${leaf.name} must not hold elements`
   }
   const id = parent.attributes.get('ID') ?? ''

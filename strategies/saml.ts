@@ -86,6 +86,8 @@ export function samlStrategy(): Strategy<SamlConnection> {
       const answer = readAnswer(single(body, 'SAMLResponse'), refuse)
       const responseSigned = childrenOf(answer.response, ns.signature, 'Signature').length > 0
       checkResponse(answer.response, responseSigned, expected, refuse)
+      // Asked of the verified bytes again; here it spares the validation and names what is wrong.
+      if (answer.assertion) checkAssertion(answer.assertion, expected, refuse)
       const verified = await verify(connection, idp, answer, expected, services, refuse)
       const statement = checkAssertion(verified, expected, refuse)
       await claim(connection, idp, statement, expected, services, refuse)

@@ -66,7 +66,7 @@ export async function post(
   form: Record<string, string> | URLSearchParams,
 ) {
   const answer = await client.go(callbackUrl, { method: 'POST', body: new URLSearchParams(form) })
-  return answer.status === 303 ? client.go(answer.location!) : answer
+  return answer.status === 303 && answer.location!.includes('?ticket=') ? client.go(answer.location!) : answer
 }
 
 /** Posts an answer's XML to the sign-in it is for. */
