@@ -7,9 +7,7 @@ import type {
   Grant,
   Guard,
   IdentityKey,
-  Lock,
   Membership,
-  Once,
   Operation,
   OrganizationFacts,
   Store,
@@ -17,6 +15,9 @@ import type {
   User,
   UserFacts,
 } from '../lib/index.js'
+
+export { memoryLock } from './memory-lock.js'
+export { memoryOnce } from './memory-once.js'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -325,75 +326,3 @@ const withoutOrganization = ({ id, version, enabled, epoch }: ConnectionFacts): 
   enabled,
   epoch,
 })
-
-/** A lock for one process. */
-export function memoryLock(): Lock {
-  const tails = new Map<string, Promise<void>>()
-  return {
-    acquire: async (name, { ttl, wait }) => {
-      const before = tails.get(name)
-      let free: () => void = () => {}
-      const held = new Promise<void>((resolve) => {
-        free = resolve
-      })
-      const tail = (before ?? Promise.resolve()).then(() => held)
-      tails.set(name, tail)
-      tail.then(() => tails.get(name) === tail && tails.delete(name))
-      const expire = () => {
-        const timer = setTimeout(free, ttl)
-        timer.unref()
-        return async () => {
-          clearTimeout(timer)
-          free()
-        }
-      }
-      if (!before) return { waited: false, release: expire() }
-      let timer: NodeJS.Timeout | undefined
-      const tired = new Promise<'tired'>((resolve) => {
-        timer = setTimeout(resolve, wait, 'tired')
-      })
-      const got = await Promise.race([before, tired])
-      clearTimeout(timer)
-      if (got === 'tired') {
-        free()
-        return null
-      }
-      return { waited: true, release: expire() }
-    },
-  }
-}
-
-/** One-time values for one process; `now` in milliseconds since the epoch. */
-export function memoryOnce(now: () => number = Date.now): Once {
-  const values = new Map<string, { value: string; expires: number }>()
-  const sweep = () => {
-    // Insertion order is close to expiry order, so the old ones are at the front.
-    for (const [name, { expires }] of values) {
-      if (expires > now()) break
-      values.delete(name)
-    }
-  }
-  const alive = (name: string) => {
-    const found = values.get(name)
-    return found && found.expires > now() ? found : undefined
-  }
-  return {
-    put: async (name, value, ttl) => {
-      sweep()
-      values.delete(name)
-      values.set(name, { value, expires: now() + ttl })
-    },
-    take: async (name) => {
-      const found = alive(name)
-      values.delete(name)
-      return found?.value ?? null
-    },
-    claim: async (name, ttl) => {
-      sweep()
-      if (alive(name)) return false
-      values.delete(name)
-      values.set(name, { value: '', expires: now() + ttl })
-      return true
-    },
-  }
-}

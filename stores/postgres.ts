@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import {
   type AuditEvent,
   type ChangeSet,
@@ -52,14 +52,16 @@ export function postgresStore({ pool, schema = 'public' }: PostgresOptions): Sto
 
     commit: async (changes): Promise<CommitResult> => {
       const ordered = inLockOrder(changes)
-      try {
-        await pool.query({ ...commits, values: [JSON.stringify(ordered)] })
-        return { committed: true }
-      } catch (error) {
-        const conflict = conflictOf(error as DatabaseError, ordered)
-        if (conflict) return { committed: false, conflict }
-        throw error
-      }
+      return borrowed(pool, async (client) => {
+        try {
+          await client.query({ ...commits, values: [JSON.stringify(ordered)] })
+          return { committed: true }
+        } catch (error) {
+          const conflict = conflictOf(error as DatabaseError, ordered)
+          if (conflict) return { committed: false, conflict }
+          throw tooLong(error as DatabaseError) ?? error
+        }
+      })
     },
 
     users: async ({ limit = 100, after = '' } = {}) => {
@@ -101,11 +103,11 @@ interface DatabaseError extends Error {
   constraint?: string
 }
 
-function conflictOf(error: DatabaseError, { expect, guards }: ChangeSet): Conflict | null {
+function conflictOf(error: DatabaseError, { guards }: ChangeSet): Conflict | null {
   const { code, detail = '', constraint = '' } = error
   switch (code) {
     case 'JIT01':
-      return { kind: 'version', user: expect.find(({ user }) => user === detail)?.user ?? detail }
+      return { kind: 'version', user: detail }
     case 'JIT02':
       return { kind: 'guard', guard: guards[Number(detail)]! }
     case 'JIT03':
@@ -122,6 +124,14 @@ function conflictOf(error: DatabaseError, { expect, guards }: ChangeSet): Confli
     default:
       return null
   }
+}
+
+/** An index holds 2,704 bytes of a key; 1,024 characters of issuer and subject may be more (program_limit_exceeded). */
+function tooLong(error: DatabaseError): JitError | null {
+  if (error.code !== '54000') return null
+  return new JitError('identity_invalid', `the identity is too long to be kept: ${error.message}`, {
+    cause: error,
+  })
 }
 
 const keysByConstraint: Readonly<Record<string, string>> = {
@@ -258,30 +268,40 @@ async function migrate(pool: Pool, schema: string, quoted: string): Promise<void
   }
   if ((await version(pool).catch(missing)) === migrations.length) return
 
-  const client = await pool.connect()
-  let failure: Error | undefined
-  try {
+  await borrowed(pool, async (client) => {
     await client.query('begin isolation level read committed')
     await client.query(`select pg_advisory_xact_lock(hashtextextended('passport-jit:' || $1, 0))`, [schema])
     const { rows } = await client.query<{ there: boolean }>('select to_regclass($1) is not null as there', [
       `${quoted}.jit_migrations`,
     ])
     const from = rows[0]!.there ? await version(client) : 0
-    if (from === 0) {
-      const known = await client.query('select from pg_namespace where nspname = $1', [schema])
-      if (known.rowCount === 0) await client.query(`create schema ${quoted}`)
-    }
+    const known = await client.query('select from pg_namespace where nspname = $1', [schema])
+    if (known.rowCount === 0) await client.query(`create schema ${quoted}`)
     await client.query(`set local search_path to ${quoted}, pg_temp`)
     for (let next = from + 1; next <= migrations.length; next++) {
       await client.query(migrations[next - 1]!)
       await client.query('insert into jit_migrations (version) values ($1)', [next])
     }
     await client.query('commit')
+  })
+}
+
+/**
+ * A connection of the pool for one piece of work. Where the work throws, its connection is closed, which ends
+ * an open transaction; `pool.query` would close it after every conflict as well.
+ */
+async function borrowed<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  // The pool listens to idle connections only, and an event that nobody hears would end the process.
+  const heard = () => {}
+  client.on('error', heard)
+  try {
+    const result = await work(client)
+    client.off('error', heard)
+    client.release()
+    return result
   } catch (error) {
-    failure = error as Error
-    await client.query('rollback').catch(() => {})
+    client.release(error as Error)
     throw error
-  } finally {
-    client.release(failure)
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import { JitError, type Lock, type Once } from '../lib/index.js'
-import { type Breaker, BreakerOpen, breaker } from './breaker.js'
+import { type Breaker, BreakerOpen, breaker } from './redis-breaker.js'
 
 export interface RedisOptions {
   /**
@@ -28,9 +28,9 @@ export function redisLock({ client, prefix = 'jit:' }: RedisOptions): Lock {
       const key = `${prefix}lock:${name}`
       const token = randomUUID()
       const until = performance.now() + wait
-      // One that arrives after we gave up would hold the lock for nobody.
+      // One that arrives after we gave up would hold the lock for nobody. The breaker is open by then.
       const late = (answer: unknown) => {
-        if (answer === 'OK') run(free(key, token)).catch(() => {})
+        if (answer === 'OK') free(key, token)().catch(() => {})
       }
       const set = () => client.set(key, token, 'PX', Math.ceil(ttl), 'NX')
       for (let waited = false; ; waited = true) {

@@ -26,12 +26,17 @@ export function breaker({ timeout, rest, isFailure }: BreakerOptions): Breaker {
     if (resting || (broken && trying)) throw new BreakerOpen('not asked: it did not answer a moment ago')
     if (broken) trying = true
     let timer: NodeJS.Timeout | undefined
+    let grace: NodeJS.Immediate | undefined
     try {
       const answer = command()
       const tired = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => {
+        const giveUp = () => {
           answer.then(late, () => {})
           reject(new Error(`no answer within ${timeout} ms`))
+        }
+        // A busy process looks at its timers before its sockets, where the answer may lie unread.
+        timer = setTimeout(() => {
+          grace = setImmediate(giveUp)
         }, timeout)
       })
       const value = await Promise.race([answer, tired]).catch((error) => {
@@ -43,6 +48,7 @@ export function breaker({ timeout, rest, isFailure }: BreakerOptions): Breaker {
       return value
     } finally {
       clearTimeout(timer)
+      clearImmediate(grace)
       if (broken) trying = false
     }
   }
