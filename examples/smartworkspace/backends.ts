@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { RedisStore } from 'connect-redis'
@@ -147,17 +147,24 @@ function place(url: string): string {
 }
 
 /**
- * What signs the session cookies: `SESSION_SECRET`, or a random one kept in `.demo`, so that several
- * processes on one machine, and the next start, know each other's sessions.
+ * What signs the session cookies: `SESSION_SECRET`, or a random one. Where sessions outlive the process it is
+ * kept in `.demo`, so that several processes on one machine, and the next start, know each other's.
  */
 export function sessionSecret(env: NodeJS.ProcessEnv): string {
   if (env.SESSION_SECRET) return env.SESSION_SECRET
+  const secret = randomBytes(32).toString('base64url')
+  if (!env.REDIS_URL) return secret
   const file = join('.demo', 'session-secret')
+  const draft = `${file}-${process.pid}`
   mkdirSync('.demo', { recursive: true })
+  writeFileSync(draft, secret, { mode: 0o600 })
   try {
-    writeFileSync(file, randomBytes(32).toString('base64url'), { flag: 'wx', mode: 0o600 })
+    // Of processes that start at once one makes the file, and it is never seen half written.
+    linkSync(draft, file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  } finally {
+    rmSync(draft)
   }
   return readFileSync(file, 'utf8')
 }

@@ -26,7 +26,7 @@ BASE_URL        the app's address as browsers see it (http://localhost:PORT)
 DATABASE_URL    PostgreSQL instead of SQLite
 REDIS_URL       sessions, lock and one-time values in Redis instead of this process
 ADMIN_TOKEN     opens /api/decisions, /api/users and /decisions to who presents it
-SESSION_SECRET  signs the session cookies; by default a random one kept in .demo
+SESSION_SECRET  signs the session cookies; a random one by default, with REDIS_URL kept in .demo
 `
 
 interface Flags {
@@ -69,7 +69,7 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
       banner.push('', `Test identity providers at ${idps.url}, decisions at ${url}/decisions`)
     } else {
       const { connections = [] } = directory.entries ?? {}
-      banner.push(`Connections of ${config}:`)
+      banner.push(`${connections.length} connection(s) in ${config}`)
       for (const { id } of connections) {
         banner.push(`  ${id}: sign in at ${url}/auth/sso/${id}, answers go to ${url}/auth/sso/${id}/callback`)
       }
@@ -145,9 +145,14 @@ function flags(args: string[]): Flags & { help: boolean } {
     }
     return values
   } catch (error) {
-    throw new StartProblem([`${(error as Error).message} See --help.`])
+    const sentence = (error as Error).message.replace(/\.?$/, '.')
+    throw new StartProblem([`${sentence} See --help.`])
   }
 }
+
+/** A file or an address that the operating system refused; its message names it. */
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException =>
+  error instanceof Error && 'syscall' in error
 
 /** Why the demo did not start, in sentences; anything that is no sentence is a bug and keeps its stack. */
 function tell(error: unknown): void {
@@ -158,7 +163,9 @@ function tell(error: unknown): void {
         ? error.problems.length > 0
           ? error.problems
           : [error.message]
-        : null
+        : isSystemError(error)
+          ? [error.message]
+          : null
   if (problems === null) console.error(error)
   else console.error(['The demo did not start:', ...problems.map((problem) => `  ${problem}`)].join('\n'))
   process.exitCode = 1

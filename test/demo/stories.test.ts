@@ -1,5 +1,5 @@
-import { describe, expect, test } from 'vitest'
-import { needs, postgres, redis } from '../rig/services.js'
+import { afterAll, expect, test } from 'vitest'
+import { needs, postgres, startRedis } from '../rig/services.js'
 import { run } from './demo-process.js'
 
 const stories = [
@@ -39,10 +39,10 @@ needs('PostgreSQL', await postgres(), ({ freshDatabase }) => {
   })
 })
 
-needs('Redis', await redis(), ({ url }) => {
-  describe('with Redis', () => {
-    test('the stories go the same way with sessions, lock and one-time values in Redis', async () => {
-      expectEveryStory(await run(['--script'], { REDIS_URL: url }))
-    })
+needs('a Redis of its own', await startRedis(), (redis) => {
+  afterAll(() => redis.close())
+
+  test('the stories go the same way with sessions, lock and one-time values in Redis', async () => {
+    expectEveryStory(await run(['--script'], { REDIS_URL: redis.url }))
   })
 })
