@@ -7,11 +7,15 @@ export const bodyLimit = 1024 * 1024
 
 /**
  * Reads a callback request. Before body parsers it reads the form itself; behind one it takes `req.body`.
- * @throws JitError `answer_too_large`, `answer_malformed`, `body_consumed`
+ * @throws JitError `answer_too_large`, `answer_malformed`, `body_consumed`, `method_not_allowed`
  */
 export async function readIncoming(req: IncomingMessage & { body?: unknown }): Promise<Incoming> {
   const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
-  if (req.method !== 'POST') return { method: 'GET', query, body: null }
+  if (req.method === 'GET') return { method: 'GET', query, body: null }
+  // A HEAD among others: a link scanner's must not use up the sign-in of a person.
+  if (req.method !== 'POST') {
+    throw new JitError('method_not_allowed', `an answer comes by GET or POST, not by ${req.method}`)
+  }
   if (req.body !== undefined && req.body !== null)
     return { method: 'POST', query, body: fromParsed(req.body) }
   if (req.readableEnded || req.readableDidRead) {

@@ -37,9 +37,10 @@ export function issuerCache() {
   function remembered(connection: OidcConnection, services: Services): Known {
     const found = known.get(connection.id)
     known.delete(connection.id)
-    const age = found ? services.now() - found.at : 0
+    const age = found ? services.now() - found.at : -1
+    const usable = found?.version === connection.version && age >= 0 && age < issuerDefaults.discoveryTtl
     const fresh =
-      found?.version === connection.version && age >= 0 && age < issuerDefaults.discoveryTtl
+      found && usable
         ? found
         : {
             version: connection.version,

@@ -79,6 +79,21 @@ describe('O01 state', () => {
   })
 })
 
+describe('O01 parameters', () => {
+  it.each(['code', 'iss', 'session_state'])('O01 %s twice is refused', async (name) => {
+    const client = browser()
+    const callback = await untilCallback(at.app, 'acme', 'alice', client)
+    const answer = await client.go(
+      changed(callback, (query) => {
+        query.append(name, query.get(name) ?? 'first')
+        if (query.getAll(name).length === 1) query.append(name, 'second')
+      }),
+    )
+    await expectRefused(at.app, client, answer, { code: 'answer_malformed', status: 400, message: /2 times/ })
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+})
+
 describe('O03 PKCE', () => {
   it.each([[undefined], [['plain']], [['plain', 'S256']]])(
     'O03 the challenge is S256 where the issuer advertises %j',
@@ -138,6 +153,9 @@ describe('O04 mix-up', () => {
     const wrong = await untilCallback(at.app, 'acme', 'alice', client)
     const answer = await client.go(changed(wrong, (query) => query.set('iss', at.globex.issuer)))
     await expectRefused(at.app, client, answer, { code: 'assertion_refused', status: 403 })
+    const hollow = await untilCallback(at.app, 'acme', 'alice', client)
+    const empty = await client.go(changed(hollow, (query) => query.set('iss', '')))
+    await expectRefused(at.app, client, empty, { code: 'assertion_refused', status: 403 })
     const silent = await untilCallback(at.app, 'acme', 'alice', client)
     await expectSignedIn(at.app, client, await client.go(changed(silent, (query) => query.delete('iss'))))
   })

@@ -274,14 +274,16 @@ describe('S24 P10 a connection that changes while the person is away', () => {
     await timed.close()
   })
 
-  it('disabled between the POST and its ticket: refused', async () => {
+  it.each([
+    ['disabled', versions({ enabled: false }), 'connection_disabled', 403],
+    ['changed', versions({ outsiders: 'separate' }), 'connection_changed', 503],
+  ])('%s between the POST and its ticket: refused', async (_name, next, code, status) => {
     const { directory, become } = moving()
     const timed = await startHonest({ directory })
     const client = browser()
     const posted = await post(timed, { state: await begin(timed, client, 'acme-saml') })
-    become(versions({ enabled: false }))
-    const refused = await client.go(posted.location!)
-    await expectRefused(timed, client, refused, { code: 'connection_disabled', status: 403 })
+    become(next)
+    await expectRefused(timed, client, await client.go(posted.location!), { code, status })
     await timed.close()
   })
 })

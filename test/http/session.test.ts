@@ -178,6 +178,22 @@ describe('piece by piece', () => {
     await own.close()
   })
 
+  it.each(['HEAD', 'PUT', 'DELETE'])(
+    'an answer by %s is none, and the sign-in still waits',
+    async (method) => {
+      const own = await startHonest({
+        mount: (server, jit) => {
+          server.use(path, jit.authenticate({ connection: 'acme', callback: path }), jit.provision(), land)
+        },
+      })
+      const client = browser()
+      const state = new URL((await client.go(own.origin + path)).location!).searchParams.get('state')!
+      expect((await client.go(`${own.origin}${path}?state=${state}`, { method })).status).toBe(405)
+      await expectSignedIn(own, client, await client.go(`${own.origin}${path}?state=${state}`))
+      await own.close()
+    },
+  )
+
   it('a SAML answer on a path of the app ends on that path', async () => {
     const own = await startHonest({
       mount: (server, jit) => {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { JitError } from 'passport-jit'
+import { JitError, type OidcConnection, staticDirectory } from 'passport-jit'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { describe, expect, it } from 'vitest'
 import {
@@ -8,6 +8,7 @@ import {
   oidcConnection,
   signIn,
   startApp,
+  twoOrganizations,
   untilCallback,
 } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
@@ -62,6 +63,20 @@ describe('discovery', () => {
       message: /connection "acme"/,
     })
     expect(answer.headers.get('retry-after')).toBe('2')
+    delete at.acme.faults.intercept
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('redirects are not followed, and an endless answer is cut off by its size', async () => {
+    answering(discovery, (res) => res.writeHead(302, { location: `${at.acme.issuer}/inside` }).end())
+    const client = browser()
+    const redirected = await client.go(at.app.start('acme'))
+    const expected = { code: 'idp_unreachable', status: 503 }
+    await expectRefused(at.app, client, redirected, { ...expected, message: /redirects are not followed/ })
+    expect(count('/inside')).toBe(0)
+    answering(discovery, endless)
+    const cut = await client.go(at.app.start('acme'))
+    await expectRefused(at.app, client, cut, { ...expected, message: /larger than 1048576 bytes/ })
     delete at.acme.faults.intercept
     await honestSignIn(at.app, 'acme', 'alice')
   })
@@ -245,7 +260,7 @@ describe('UserInfo', () => {
   })
 
   it('does not change what the ID token says, nor whom it is about', async () => {
-    bare('name')
+    bare('name', 'email_verified')
     at.acme.faults.userinfo = (claims) => ({
       ...claims,
       email: 'ann@acme.example',
@@ -322,6 +337,30 @@ describe('check', () => {
       code: 'config_invalid',
     })
   })
+})
+
+it('an answer is refused whose state is not the attempt’s, though the flow looked it up by it', async () => {
+  const connections = [oidcConnection('acme', at.acme)]
+  const connection = await staticDirectory({ organizations: twoOrganizations!, connections }).connection(
+    'acme',
+  )
+  const query = new URLSearchParams({ code: 'x', state: 'another', iss: at.acme.issuer })
+  const attempt = { id: 'mine', at: Date.now(), secrets: { nonce: 'n', verifier: 'v' } }
+  const services = {
+    fetch,
+    now: Date.now,
+    signal: AbortSignal.timeout(4_000),
+    callbackUrl: 'https://app.example/cb',
+  }
+  await expect(
+    oidcStrategy().complete(
+      connection as OidcConnection,
+      { method: 'GET', query, body: null },
+      attempt,
+      services as never,
+    ),
+  ).rejects.toMatchObject({ code: 'assertion_refused', message: expect.stringContaining('state') })
+  expect(count('/token')).toBe(0)
 })
 
 it('an answer that nobody asked for is refused', async () => {
