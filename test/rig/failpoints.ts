@@ -1,6 +1,5 @@
 /** Where in a step the process dies: before it, with the step under way and unanswered, or after it. */
-export const moments = ['before', 'during', 'after'] as const
-export type Moment = (typeof moments)[number]
+export type Moment = 'before' | 'during' | 'after'
 
 export interface Failpoint {
   /** A step as `onStep` names it: `store.commit`, and `session.set#2` for the second of its kind. */
