@@ -47,16 +47,26 @@ export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {
   readonly refused: (error: JitError, req: IncomingMessage) => JitError
 }
 
-/** An async handler as Connect wants it: every failure reaches `next` as a logged `JitError`. */
+/** What an async handler leaves to do: `pass` hands the request on, nothing means it was answered. */
+type Done = 'pass' | undefined
+
+/**
+ * An async handler as Connect wants it: every failure reaches `next` as a logged `JitError`. `next` is called
+ * outside the promise, so that what a later handler throws is not taken for a failure of ours.
+ */
 function handler(
   ports: MiddlewarePorts,
-  work: (req: PassportRequest, res: ServerResponse, next: Next) => Promise<void>,
+  work: (req: PassportRequest, res: ServerResponse) => Promise<Done>,
 ): Handler {
   return (req, res, next) => {
     ports
       .ready()
-      .then(() => work(req, res, next))
-      .catch((error) => next(ports.refused(asJitError(error, 'unavailable', 'sign-in failed'), req)))
+      .then(() => work(req, res))
+      .then(
+        (done) => done === 'pass' && process.nextTick(next),
+        (error) =>
+          process.nextTick(next, ports.refused(asJitError(error, 'unavailable', 'sign-in failed'), req)),
+      )
   }
 }
 
@@ -74,12 +84,12 @@ export function routeOf(ports: AuthenticatePorts, { connection, callback }: Auth
 /** Starts a sign-in, or ends it where the request is the IdP's answer; then `req.assertedIdentity` is set. */
 export function authenticate(ports: MiddlewarePorts, options: AuthenticateOptions): Handler {
   const route = routeOf(ports, options)
-  return handler(ports, async (req, res, next) => {
+  return handler(ports, async (req, res) => {
     const step = await (isAnswer(req) ? finish : begin)(ports, req, res, route)
     if (step.kind !== 'identity') return respond(res, step)
     req.assertedIdentity = step.identity
     ports.destinations.set(step.identity, step.returnTo)
-    next()
+    return 'pass'
   })
 }
 
@@ -90,9 +100,9 @@ export interface ProvisionOptions {
 
 /** Finds or makes the account of `req.assertedIdentity`, sets `req.user` and `req.jit`, and signs in. */
 export function provision(ports: MiddlewarePorts, options: ProvisionOptions = {}): Handler {
-  return handler(ports, async (req, _res, next) => {
+  return handler(ports, async (req) => {
     await signIn(ports, req, options)
-    next()
+    return 'pass'
   })
 }
 
@@ -158,6 +168,7 @@ export function routes(ports: MiddlewarePorts): Handler {
       }
       res.setHeader('cache-control', 'no-store')
       await route.run(ports, req, res)
+      return undefined
     })(req, res, next)
   }
 }
@@ -223,7 +234,7 @@ async function logout(ports: MiddlewarePorts, req: PassportRequest, res: ServerR
 }
 
 /** Writes a step that is not the end of a sign-in. */
-export function respond(res: ServerResponse, step: Exclude<Step, { kind: 'identity' }>): void {
+export function respond(res: ServerResponse, step: Exclude<Step, { kind: 'identity' }>): undefined {
   if (step.kind === 'redirect') {
     res.writeHead(step.status, { location: step.location, 'cache-control': 'no-store' }).end()
     return

@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { PassportStatic } from 'passport'
 import { begin, finish, isAnswer, type Step } from './authenticate.js'
 import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
@@ -10,6 +9,13 @@ declare global {
   namespace Express {
     interface User extends JitUser {}
   }
+}
+
+/** What the kit needs of Passport: the module's own instance, or a `new Passport()` of the app's. */
+export interface PassportLike {
+  use(name: string, strategy: never): unknown
+  serializeUser(serialize: never): unknown
+  deserializeUser(deserialize: never): unknown
 }
 
 interface ExpressRequest extends IncomingMessage {
@@ -28,10 +34,7 @@ interface PassportActions {
  * strategy has no state: Passport copies it for each request, and refusals go to `error`, never to `fail`,
  * because a failure would be retried by the next strategy.
  */
-export function usePassport(
-  ports: MiddlewarePorts,
-  passport: Pick<PassportStatic, 'use' | 'serializeUser' | 'deserializeUser'>,
-): void {
+export function usePassport(ports: MiddlewarePorts, passport: PassportLike): void {
   for (const name of ['jit', ...ports.strategies.keys()]) {
     passport.use(name, {
       name,
@@ -43,40 +46,43 @@ export function usePassport(
       },
     } as never)
   }
-  passport.serializeUser(
-    (req: IncomingMessage, user: Express.User, done: (error: unknown, slot?: SessionSlot) => void) => {
-      const { id, epochs, via } = user
-      if (!req.jit || !epochs || !via) {
-        return done(
-          new JitError(
-            'session_missing',
-            'only users signed in by jit.provision() can be kept in this session',
-          ),
-        )
-      }
-      const { returnTo: _, ...jit } = req.jit
-      done(null, { id, epochs, via, jit })
-    },
-  )
-  passport.deserializeUser(
-    (
-      req: IncomingMessage,
-      slot: SessionSlot,
-      done: (error: unknown, user?: Express.User | false) => void,
-    ) => {
-      ports
-        .ready()
-        .then(() => sessionUser(ports.store, ports.directory, slot))
-        .then(
-          (user) => {
-            if (user) req.jit = slot.jit
-            done(null, user ?? false)
-          },
-          (error) =>
-            done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),
-        )
-    },
-  )
+  const serialize = (
+    req: IncomingMessage,
+    user: Express.User,
+    done: (error: unknown, slot?: SessionSlot) => void,
+  ) => {
+    const { id, epochs, via } = user
+    if (!req.jit || !epochs || !via) {
+      return done(
+        new JitError(
+          'session_missing',
+          'only users signed in by jit.provision() can be kept in this session',
+        ),
+      )
+    }
+    const { returnTo: _, ...jit } = req.jit
+    done(null, { id, epochs, via, jit })
+  }
+  const deserialize = (
+    req: IncomingMessage,
+    slot: SessionSlot,
+    done: (error: unknown, user?: Express.User | false) => void,
+  ) => {
+    ports
+      .ready()
+      .then(() => sessionUser(ports.store, ports.directory, slot))
+      .then(
+        (user) => {
+          if (user) req.jit = slot.jit
+          done(null, user ?? false)
+        },
+        (error) =>
+          done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),
+      )
+  }
+  // Passport tells the forms of these functions apart by their number of parameters.
+  passport.serializeUser(serialize as never)
+  passport.deserializeUser(deserialize as never)
 }
 
 /** One step of a sign-in for Passport: an identity, or null where the response has been written. */

@@ -124,6 +124,6 @@ describe('The package', () => {
         .flatMap(importsOf)
         .filter((name) => isPackage(name) && !name.startsWith('node:')),
     )
-    expect([...packages].sort()).toEqual(['passport', 'zod'])
+    expect([...packages].sort()).toEqual(['zod'])
   })
 })
