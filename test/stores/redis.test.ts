@@ -14,6 +14,12 @@ const open = (url: string, options: Options = {}) => {
   clients.push(client)
   return client
 }
+/** A client that is connected, so that no command waits for that. */
+const connected = async (url: string, options: Options = {}) => {
+  const client = open(url, options)
+  await expect.poll(() => client.status, { timeout: 10_000 }).toBe('ready')
+  return client
+}
 const closeAll = async () => {
   for (const client of clients.splice(0)) client.disconnect()
 }
@@ -43,7 +49,7 @@ needs('Redis', await redis(), ({ url }) => {
     test,
     factory: async () => {
       const { prefix, close } = fresh()
-      const instance = async () => redisLock({ client: open(url), prefix })
+      const instance = async () => redisLock({ client: await connected(url), prefix })
       return { lock: await instance(), another: instance, close }
     },
   })
@@ -53,7 +59,7 @@ needs('Redis', await redis(), ({ url }) => {
     test,
     factory: async () => {
       const { prefix, close } = fresh()
-      const instance = async () => redisOnce({ client: open(url), prefix })
+      const instance = async () => redisOnce({ client: await connected(url), prefix })
       return { once: await instance(), another: instance, close }
     },
   })
@@ -85,8 +91,7 @@ needs('redis-server', installed, () => {
 
   describe.each(Object.entries(losses))('[P16] a server that is %s', (_, { lose, find }) => {
     test.each(Object.entries(kinds))('with a client %s', async (_, options) => {
-      const client = open(server.url, options)
-      await expect.poll(() => client.status).toBe('ready')
+      const client = await connected(server.url, options)
       const lock = redisLock({ client })
       const once = redisOnce({ client })
       await once.put('before', 'value', 60_000)
@@ -130,11 +135,10 @@ needs('redis-server', installed, () => {
 
   test('a server that answers too slowly counts as lost, and what it did late holds nothing', async () => {
     const proxy = await tcpProxy({ port: server.port })
-    const client = open(proxy.through(server.url))
-    await expect.poll(() => client.status).toBe('ready')
+    const client = await connected(proxy.through(server.url))
     const lock = redisLock({ client })
     const once = redisOnce({ client })
-    const direct = redisLock({ client: open(server.url) })
+    const direct = redisLock({ client: await connected(server.url) })
     await (await lock.acquire('slow', patient))!.release()
 
     proxy.delay({ toServer: 200, toClient: 200 })
@@ -152,8 +156,7 @@ needs('redis-server', installed, () => {
 
   test('a server that answers slowly, but in time, serves', async () => {
     const proxy = await tcpProxy({ port: server.port })
-    const client = open(proxy.through(server.url))
-    await expect.poll(() => client.status).toBe('ready')
+    const client = await connected(proxy.through(server.url))
     proxy.delay({ toServer: 20, toClient: 20 })
     const once = redisOnce({ client })
     await once.put('k', 'value', 5_000)
@@ -166,7 +169,7 @@ needs('redis-server', installed, () => {
   })
 
   test('a server that refuses a command answers for itself: the next one is asked', async () => {
-    const client = open(server.url)
+    const client = await connected(server.url)
     const lock = redisLock({ client })
     const once = redisOnce({ client })
     await client.lpush('jit:once:list', 'of another type')
@@ -177,7 +180,7 @@ needs('redis-server', installed, () => {
   })
 
   test('FLUSHALL while a lock is held loses the lock, and its release frees nobody else', async () => {
-    const client = open(server.url)
+    const client = await connected(server.url)
     const lock = redisLock({ client })
     const first = (await lock.acquire('flushed', patient))!
     await client.flushall()
@@ -190,8 +193,7 @@ needs('redis-server', installed, () => {
 
   test('counts: one command for the lock, one for its release', async () => {
     const proxy = await tcpProxy({ port: server.port })
-    const client = open(proxy.through(server.url))
-    await expect.poll(() => client.status).toBe('ready')
+    const client = await connected(proxy.through(server.url))
     const lock = redisLock({ client })
     proxy.resetCounters()
     const lease = (await lock.acquire('counted', patient))!
