@@ -1,5 +1,6 @@
-import { constants, verify, type X509Certificate } from 'node:crypto'
-import { childrenOf, elementsOf, ns, resolve, textOf, type XmlElement } from './saml-xml.js'
+import { constants, createHash, verify, type X509Certificate } from 'node:crypto'
+import { canonical } from './saml-canonical.js'
+import { elementsOf, ns, textOf, type XmlElement } from './saml-xml.js'
 
 const exclusiveC14n = ns.exclusive
 const enveloped = `${ns.signature}enveloped-signature`
@@ -10,7 +11,10 @@ const signatureMethods = new Map([
   ['http://www.w3.org/2001/04/xmldsig-more#rsa-sha512', { hash: 'sha512', pss: false }],
   ['http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1', { hash: 'sha256', pss: true }],
 ])
-const digestMethods = new Set([`${ns.encryption}sha256`, `${ns.encryption}sha512`])
+const digestMethods = new Map([
+  [`${ns.encryption}sha256`, 'sha256'],
+  [`${ns.encryption}sha512`, 'sha512'],
+])
 
 /**
  * Why a signature is not one that a SAML IdP makes over its parent, or null (SAML core §5.4): one SignedInfo
@@ -78,69 +82,38 @@ export function signatureProblem(signature: XmlElement, parent: XmlElement): str
 }
 
 /**
- * The one of these certificates whose key signed the SignedInfo of a signature that {@link signatureProblem}
- * finds nothing wrong with, or undefined. It proves nothing about what the digest stands for: it keeps
- * forgeries from ever costing the full validation.
+ * The one of these certificates whose key signed `parent`, which holds a signature that
+ * {@link signatureProblem} finds nothing wrong with; or why there is none. What is accepted here is verified
+ * by node-saml as well, and only its word counts: this keeps a forgery from ever costing its full validation.
  */
 export function signerOf(
   signature: XmlElement,
+  parent: XmlElement,
   certificates: readonly X509Certificate[],
-): X509Certificate | undefined {
+): X509Certificate | string {
   const [signedInfo, value] = elementsOf(signature)
-  const { hash, pss } = signatureMethods.get(elementsOf(signedInfo!)[1]!.attributes.get('Algorithm')!)!
-  const inclusive = prefixesOf(childrenOf(signedInfo!, ns.signature, 'CanonicalizationMethod')[0]!)
-  const bytes = Buffer.from(canonical(signedInfo!, inclusive))
+  const [canonicalization, method, reference] = elementsOf(signedInfo!)
+  const { hash, pss } = signatureMethods.get(method!.attributes.get('Algorithm')!)!
+  const bytes = Buffer.from(canonical(signedInfo!, prefixesOf(canonicalization!)))
   const made = Buffer.from(textOf(value)!, 'base64')
-  return certificates.find((certificate) =>
-    verify(
-      hash,
-      bytes,
-      {
-        key: certificate.publicKey,
-        padding: pss ? constants.RSA_PKCS1_PSS_PADDING : constants.RSA_PKCS1_PADDING,
-        ...(pss && { saltLength: constants.RSA_PSS_SALTLEN_DIGEST }),
-      },
-      made,
-    ),
-  )
+  const signer = certificates.find(({ publicKey }) => {
+    const key = pss
+      ? {
+          key: publicKey,
+          padding: constants.RSA_PKCS1_PSS_PADDING,
+          saltLength: constants.RSA_PSS_SALTLEN_DIGEST,
+        }
+      : { key: publicKey, padding: constants.RSA_PKCS1_PADDING }
+    return verify(hash, bytes, key, made)
+  })
+  if (!signer) return `it is signed by none of the ${certificates.length} certificate(s) of idpMetadata`
+  const [transforms, digestMethod, digestValue] = elementsOf(reference!)
+  const digest = createHash(digestMethods.get(digestMethod!.attributes.get('Algorithm')!)!)
+    .update(canonical(parent, prefixesOf(elementsOf(transforms!)[1]!), signature))
+    .digest()
+  const same = digest.equals(Buffer.from(textOf(digestValue)!, 'base64'))
+  return same ? signer : 'it is not what the identity provider signed'
 }
 
 const prefixesOf = (method: XmlElement): string[] =>
   (elementsOf(method)[0]?.attributes.get('PrefixList') ?? '').split(/[ \t\n]+/).filter(Boolean)
-
-/** Exclusive canonicalization (W3C xml-exc-c14n §3) of an element whose attributes carry no prefix. */
-function canonical(apex: XmlElement, inclusive: readonly string[]): string {
-  const render = (element: XmlElement, rendered: ReadonlyMap<string, string>): string => {
-    const declared = new Map<string, string>()
-    for (const prefix of [element.prefix, ...(element === apex ? inclusive : [])]) {
-      const name = prefix === '#default' ? '' : prefix
-      const uri = resolve(element.scope, name)
-      if (uri !== undefined && (rendered.get(name) ?? '') !== uri) declared.set(name, uri)
-    }
-    const namespaces = [...declared]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([prefix, uri]) => ` ${prefix ? `xmlns:${prefix}` : 'xmlns'}="${attributeText(uri)}"`)
-    const attributes = [...element.attributes]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, value]) => ` ${name}="${attributeText(value)}"`)
-    const within = new Map([...rendered, ...declared])
-    const content = element.content.map((entry) =>
-      typeof entry === 'string' ? plainText(entry) : render(entry, within),
-    )
-    const name = element.prefix ? `${element.prefix}:${element.name}` : element.name
-    return `<${name}${namespaces.join('')}${attributes.join('')}>${content.join('')}</${name}>`
-  }
-  return render(apex, new Map())
-}
-
-const escapes = new Map([
-  ['&', '&amp;'],
-  ['<', '&lt;'],
-  ['>', '&gt;'],
-  ['"', '&quot;'],
-  ['\t', '&#x9;'],
-  ['\n', '&#xA;'],
-  ['\r', '&#xD;'],
-])
-const attributeText = (value: string) => value.replace(/[&<"\t\n\r]/g, (character) => escapes.get(character)!)
-const plainText = (text: string) => text.replace(/[&<>\r]/g, (character) => escapes.get(character)!)

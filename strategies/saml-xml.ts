@@ -16,6 +16,8 @@ export interface XmlElement {
   readonly namespace: string
   /** By local name where there is no prefix, else by `{namespace}name`. */
   readonly attributes: ReadonlyMap<string, string>
+  /** Prefixes of the attributes that have one, by the same keys. */
+  readonly attributePrefixes: ReadonlyMap<string, string>
   /** Child elements and character data, in order. */
   readonly content: readonly (XmlElement | string)[]
   readonly scope: Scope | null
@@ -114,15 +116,17 @@ export function readXml(text: string, limits: XmlLimits): XmlElement {
     const namespace = prefix === '' ? (resolve(scope, '') ?? '') : resolve(scope, prefix)
     if (namespace === undefined) throw malformed(`the prefix "${prefix}" is not declared`)
     const attributes = new Map<string, string>()
+    const attributePrefixes = new Map<string, string>()
     for (const [attributePrefix, attribute, value] of pairs) {
       const uri = attributePrefix === '' ? '' : resolve(scope, attributePrefix)
       if (uri === undefined) throw malformed(`the prefix "${attributePrefix}" is not declared`)
       const key = uri === '' ? attribute : `{${uri}}${attribute}`
       if (attributes.has(key)) throw malformed(`the attribute "${attribute}" twice`)
       attributes.set(key, value)
+      if (attributePrefix !== '') attributePrefixes.set(key, attributePrefix)
     }
     const content: (XmlElement | string)[] = []
-    const made = { prefix, name: name!, namespace, attributes, content, scope }
+    const made = { prefix, name: name!, namespace, attributes, attributePrefixes, content, scope }
     if (xml.startsWith('/>', at)) {
       at += 2
       return made

@@ -155,11 +155,7 @@ async function verify(
     if (xml) return readDocument(xml, refuse)
   } catch (cause) {
     if (cause instanceof JitError) throw cause
-    refuse(
-      'assertion_refused',
-      opened ? sealed : 'the answer is not what the identity provider signed',
-      cause,
-    )
+    refuse('assertion_refused', opened ? sealed : 'the answer does not stand up to node-saml', cause)
   }
   return refuse('assertion_refused', 'no assertion was verified')
 }
@@ -181,7 +177,7 @@ function decrypt(connection: SamlConnection, encrypted: XmlElement, refuse: Refu
   }
 }
 
-/** Which certificate signed the Response and the assertion, as far as they are signed and `signed` asks. */
+/** Which certificate signed the Response and the assertion; whichever is signed has to be signed well. */
 function signersOf(
   connection: SamlConnection,
   idp: IdpMetadata,
@@ -195,13 +191,8 @@ function signersOf(
     if (!signature) continue
     const problem = signatureProblem(signature, element)
     if (problem) return refuse('assertion_refused', `the signature of the ${element.name}: ${problem}`)
-    const signer = signerOf(signature, idp.certificates)
-    if (!signer) {
-      return refuse(
-        'assertion_refused',
-        `the ${element.name} is signed by none of the ${idp.certificates.length} certificate(s) of idpMetadata`,
-      )
-    }
+    const signer = signerOf(signature, element, idp.certificates)
+    if (typeof signer === 'string') return refuse('assertion_refused', `the ${element.name}: ${signer}`)
     signers.set(element, signer)
   }
   const wanted = {

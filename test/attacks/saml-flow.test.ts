@@ -5,10 +5,11 @@ import { createJit, type Directory, type LogEntry, staticDirectory } from 'passp
 import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { samlStrategy } from 'passport-jit/strategies/saml'
 import { describe, expect, it } from 'vitest'
+import { readRequest } from '../../examples/identity-providers/saml.js'
 import { expectRefused, twoOrganizations } from '../rig/oidc-app.js'
 import { type Browser, browser, listen } from '../rig/oidc-http.js'
-import { type Mutation, posted, replace } from '../rig/saml-answer.js'
-import { answer, begin, createIdp, post, samlConnection, scene } from '../rig/saml-scene.js'
+import { forge, type Mutation, posted, replace } from '../rig/saml-answer.js'
+import { alice, answer, begin, createIdp, post, samlConnection, scene } from '../rig/saml-scene.js'
 
 // Attacks on the way an answer takes: replayed, brought to another browser, or after the connection changed.
 
@@ -112,8 +113,6 @@ describe('S14 replay at another server, or after a restart', () => {
       organizations: twoOrganizations,
       connections: [samlConnection('acme', idp, { idpInitiated: true })],
     })
-    const { forge } = await import('../rig/saml-answer.js')
-    const { alice } = await import('../rig/saml-scene.js')
     const callback = '/auth/sso/acme/callback'
     const xml = forge({
       issuer: idp.entityId,
@@ -256,7 +255,6 @@ describe('S25 return addresses', () => {
     const client = browser()
     const url = `${at.app.start('acme')}?returnTo=${encodeURIComponent(returnTo)}`
     const started = await client.go(url)
-    const { readRequest } = await import('../../examples/identity-providers/saml.js')
     const query = new URL(started.location!).searchParams
     const begun = { ...readRequest(query.get('SAMLRequest')!)!, relayState: query.get('RelayState')!, client }
     const response = await answer(begun, xmlFor(begun))

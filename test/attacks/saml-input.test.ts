@@ -2,13 +2,16 @@ import { describe, expect, it } from 'vitest'
 import { createSigningKey, type SigningKey } from '../../examples/identity-providers/saml.js'
 import { expectRefused } from '../rig/oidc-app.js'
 import {
+  all,
   ciphers,
+  edit,
   encryptAssertion,
   encrypted,
   inside,
   type Mutation,
   posted,
   replace,
+  signed,
 } from '../rig/saml-answer.js'
 import { answer, type Begun, begin, post, type SamlInput, scene, statusOf } from '../rig/saml-scene.js'
 
@@ -219,94 +222,92 @@ describe('S27 encrypted assertions', async () => {
   const decryption: NonNullable<SamlInput['sp']>['decryption'] = [own, old]
   const sp = scene({ sp: { decryption } })
 
-  const sealed = async (
-    changes: Parameters<typeof sp.xmlFor>[1],
-    certificate = own.certificate,
-    methods = {},
-  ) => {
-    const begun = await begin(sp.at.app, 'acme')
-    return { begun, xml: await encryptAssertion(sp.xmlFor(begun, changes), certificate, methods) }
-  }
-  const send = async ({ begun, xml }: Awaited<ReturnType<typeof sealed>>) => ({
-    begun,
-    response: await answer(begun, xml),
+  type Made = (begun: Begun) => string | Promise<string>
+  const sealed =
+    (changes: Parameters<typeof sp.xmlFor>[1] = {}, key = own, methods = {}): Made =>
+    (begun) =>
+      encryptAssertion(sp.xmlFor(begun, changes), key.certificate, methods)
+  const around = (data: string, xml: string) =>
+    xml.replace(
+      /<saml:Assertion[\s\S]*<\/saml:Assertion>/,
+      () => `<saml:EncryptedAssertion>${data}</saml:EncryptedAssertion>`,
+    )
+  /** Changes the ciphertext of the content, which comes after that of the key. */
+  const flipped = edit((document) => {
+    const value = all(document, 'CipherValue').at(-1)!
+    value.textContent = `AAAA${value.textContent!.slice(4)}`
   })
 
-  it.each([
-    ['AES-256-GCM', own, ciphers.aes256gcm],
-    ['AES-256-CBC', own, ciphers.aes256cbc],
-    ['the previous key, while keys rotate', old, ciphers.aes256gcm],
-  ])('S27 signed inside, by %s: signed in', async (_name, key, content) => {
-    const { response } = await send(await sealed({}, key.certificate, { content }))
+  const send = async (make: Made) => {
+    const begun = await begin(sp.at.app, 'acme')
+    return { begun, response: await answer(begun, await make(begun)) }
+  }
+
+  it.each<[string, Made]>([
+    ['signed inside, by AES-256-GCM', sealed()],
+    ['signed inside, by AES-256-CBC', sealed({}, own, { content: ciphers.aes256cbc })],
+    ['for the previous key, while keys rotate', sealed({}, old)],
+    [
+      'signed outside, over what is encrypted',
+      async (begun) => signed(await sealed({ sign: [] })(begun), 'Response', { key: sp.at.acme.key }),
+    ],
+    [
+      'signed inside and outside',
+      async (begun) => signed(await sealed()(begun), 'Response', { key: sp.at.acme.key }),
+    ],
+  ])('S27 %s: signed in', async (_name, make) => {
+    const { response } = await send(make)
     expect(response.status, response.text).toBe(303)
     expect((await sp.at.app.rows()).users[0]!.verifiedEmail).toBe('alice@acme.example')
   })
 
-  it('S27 signed outside, over the encrypted assertion: signed in', async () => {
-    const { signed } = await import('../rig/saml-answer.js')
-    const { begun, xml } = await sealed({ sign: [] })
-    const response = await answer(begun, signed(xml, 'Response', { key: sp.at.acme.key }))
-    expect(response.status, response.text).toBe(303)
-  })
-
   it('S27 every refusal is the same to whoever sent it', async () => {
-    const signedInside = await sealed({})
-    const plain = sp.xmlFor(signedInside.begun)
-    const broken = (from: RegExp, to: string): Mutation => replace(from, to)
-    const data = await encrypted('<!DOCTYPE x><a/>', own.certificate)
-    const cases: [string, { begun: Begun; xml: string }][] = [
-      ['not signed', await sealed({ sign: [] })],
-      ['signed by nobody', await sealed({ signing: { key: other } })],
-      ['for another key', await sealed({}, other.certificate)],
-      ['Triple DES', await sealed({}, own.certificate, { content: ciphers.tripleDes })],
-      ['RSA PKCS#1 v1.5', await sealed({}, own.certificate, { key: ciphers.rsa15 })],
-      ['ciphertext changed', { ...(await sealed({})), xml: '' }],
-      ['a document type inside', { begun: await begin(sp.at.app, 'acme'), xml: '' }],
-      ['a flood inside', await sealed({ after: [inside('AttributeStatement', '<a/>'.repeat(2_600))] })],
-      [
-        'two assertions inside',
-        await sealed({ after: [inside('AttributeStatement', '<saml:Assertion ID="_x"/>')] }),
-      ],
-      ['a claim changed', await sealed({ after: [replace('alice@acme.example', 'victim@acme.example')] })],
-    ]
-    const changed = cases[5]![1]
-    changed.xml = broken(
-      /(<e:CipherValue>|<xenc:CipherValue>)(?!.*CipherValue>.*CipherValue>)..../,
-      '$1AAAA',
-    )(await encryptAssertion(sp.xmlFor(changed.begun), own.certificate))
-    const typed = cases[6]![1]
-    typed.xml = sp
-      .xmlFor(typed.begun)
-      .replace(
-        /<saml:Assertion[\s\S]*<\/saml:Assertion>/,
-        () => `<saml:EncryptedAssertion>${data}</saml:EncryptedAssertion>`,
-      )
-    expect(plain).toContain('alice-1')
+    const cbc = { content: ciphers.aes256cbc }
+    const cases: Record<string, Made> = {
+      'not signed': sealed({ sign: [] }),
+      'signed by nobody': sealed({ signing: { key: other } }),
+      'for another key': sealed({}, other),
+      'Triple DES': sealed({}, own, { content: ciphers.tripleDes }),
+      'RSA PKCS#1 v1.5': sealed({}, own, { key: ciphers.rsa15 }),
+      'GCM ciphertext changed': async (begun) => flipped(await sealed()(begun)),
+      'CBC ciphertext changed': async (begun) => flipped(await sealed({}, own, cbc)(begun)),
+      'no text inside': async (begun) => around(await encrypted('\u0001', own.certificate), sp.xmlFor(begun)),
+      'a document type inside': async (begun) =>
+        around(await encrypted('<!DOCTYPE x><a/>', own.certificate), sp.xmlFor(begun)),
+      'a flood inside': sealed({ after: [inside('AttributeStatement', '<a/>'.repeat(2_600))] }),
+      'two assertions inside': sealed({
+        after: [inside('AttributeStatement', '<saml:Assertion ID="_x"/>')],
+      }),
+      'a claim changed': sealed({ after: [replace('alice@acme.example', 'victim@acme.example')] }),
+      'no EncryptedKey': async (begun) =>
+        (await sealed()(begun)).replace(/<(\w+:)?EncryptedKey[\s\S]*<\/(\w+:)?EncryptedKey>/, ''),
+      'nothing encrypted': (begun) => around('', sp.xmlFor(begun)),
+    }
     const shown = new Set<string>()
-    for (const [name, { begun, xml }] of cases) {
-      const response = await answer(begun, xml)
+    for (const [name, make] of Object.entries(cases)) {
+      const { begun, response } = await send(make)
+      expect(response.status, name).toBe(403)
       const { correlationId: _, ...body } = JSON.parse(response.text)
-      expect([name, response.status, body.error]).toEqual([name, 403, 'assertion_refused'])
-      expect(await sp.at.app.me(begun.client)).toBe(401)
+      expect([name, body.error, await sp.at.app.me(begun.client)]).toEqual([name, 'assertion_refused', 401])
       shown.add(JSON.stringify(body))
     }
     expect(shown.size).toBe(1)
     expect(await sp.at.app.rows()).toEqual({ users: [], events: [] })
-    expect((await send(signedInside)).response.status).toBe(303)
+    expect((await send(sealed())).response.status).toBe(303)
   })
 
-  it('S27 both plain and encrypted, or two encrypted, are refused', async () => {
-    for (const double of [
-      (xml: string, plain: string) =>
-        xml.replace('<saml:EncryptedAssertion>', () => `${plain}<saml:EncryptedAssertion>`),
-      (xml: string) =>
-        xml.replace(/<saml:EncryptedAssertion>.*<\/saml:EncryptedAssertion>/s, (found) => found + found),
-    ]) {
-      const { begun, xml } = await sealed({})
-      const plain = /<saml:Assertion[\s\S]*<\/saml:Assertion>/.exec(sp.xmlFor(begun))![0]
-      const response = await answer(begun, double(xml, plain))
-      await expectRefused(sp.at.app, begun.client, response, { code: 'assertion_refused', status: 403 })
-    }
+  it.each<[string, (xml: string, plain: string) => string]>([
+    ['plain and encrypted', (xml, plain) => xml.replace('<saml:EncryptedAssertion>', (tag) => plain + tag)],
+    [
+      'two encrypted',
+      (xml) => xml.replace(/<saml:EncryptedAssertion>.*<\/saml:EncryptedAssertion>/s, (one) => one + one),
+    ],
+  ])('S27 %s are refused', async (_name, double) => {
+    const { begun, response } = await send(async (to) => {
+      const plain = /<saml:Assertion[\s\S]*<\/saml:Assertion>/.exec(sp.xmlFor(to))![0]
+      return double(await sealed()(to), plain)
+    })
+    await expectRefused(sp.at.app, begun.client, response, { code: 'assertion_refused', status: 403 })
     await sp.honest()
   })
 

@@ -1,5 +1,5 @@
 import { describe, it } from 'vitest'
-import { createSigningKey } from '../../examples/identity-providers/saml.js'
+import { createSigningKey, idpMetadata } from '../../examples/identity-providers/saml.js'
 import { expectRefused } from '../rig/oidc-app.js'
 import {
   algorithms,
@@ -11,6 +11,7 @@ import {
   replace,
   set,
   setText,
+  signed,
 } from '../rig/saml-answer.js'
 import { answer, begin, post, scene } from '../rig/saml-scene.js'
 import { type Signable, wrappings } from '../rig/saml-wrapping.js'
@@ -132,6 +133,27 @@ describe('S04 a key that is not the IdP of the connection', () => {
 
   it("S04 another tenant's key is refused", async () => {
     await refused({ signing: { key: at.globex.key } }, 'assertion_refused', /none of the 1 certificate/)
+  })
+})
+
+describe('S04 two certificates, while the IdP changes its key', async () => {
+  const keys = await Promise.all([
+    createSigningKey('old'),
+    createSigningKey('new'),
+    createSigningKey('later'),
+  ])
+  const url = 'https://idp.acme.example'
+  const certificates = keys.slice(0, 2).map(({ certificate }) => certificate)
+  const rotating = scene({ idpMetadata: idpMetadata(`${url}/metadata`, `${url}/sso`, certificates) })
+
+  it('S04 each of them signs, also one the one and one the other, and a third does not', async () => {
+    const [old, next, later] = keys
+    await rotating.honest({ signing: { key: old! } })
+    await rotating.refused({ signing: { key: later! } }, 'assertion_refused', /none of the 2/, {
+      signing: { key: next! },
+    })
+    const outer = (xml: string) => signed(xml, 'Response', { key: next! })
+    await rotating.honest({ signing: { key: old! }, after: [outer] })
   })
 })
 
