@@ -4,7 +4,16 @@ import { postgresStore } from 'passport-jit/stores/postgres'
 import { storeContract } from 'passport-jit/testing'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { change, event, foundation, saml, userCreate, world } from '../contract/store-world.js'
+import {
+  change,
+  connectionPut,
+  event,
+  foundation,
+  organizationPut,
+  saml,
+  userCreate,
+  world,
+} from '../contract/store-world.js'
 import { needs, type PostgresService, postgres } from '../rig/services.js'
 import { tcpProxy } from '../rig/tcp-proxy.js'
 
@@ -164,6 +173,56 @@ needs('PostgreSQL', await postgres(), (service) => {
       expect(await store.user('u')).toBe(null)
       await pool.query(`drop trigger die on ${schema}.jit_events`)
       expect(await store.commit(changes)).toEqual({ committed: true })
+      await closeAll()
+    })
+  })
+
+  describe('a guard holds until its change set lands', () => {
+    const policies = {
+      organization: {
+        guard: { guard: 'organization', id: 'acme', version: 'v1' },
+        put: organizationPut('acme', { version: 'v2' }),
+      },
+      connection: {
+        guard: { guard: 'connection', id: 'acme-saml', version: 'v1' },
+        put: connectionPut('acme-saml', 'acme', { version: 'v2' }),
+      },
+    } as const
+    test.each(Object.entries(policies))('%s: a new policy waits, counting does not', async (_, policy) => {
+      const pool = open()
+      const schema = freshSchema()
+      const store = postgresStore({ pool, schema })
+      await foundation(store)
+      const signIn = change('sign-in', { guards: [policy.guard], ops: [userCreate('u')] })
+      const client = await pool.connect()
+      await client.query('begin')
+      await client.query(`select ${schema}.jit_commit($1::jsonb)`, [JSON.stringify(signIn)])
+
+      const put = store.commit(change('put', { ops: [policy.put] }))
+      const seat = { guard: 'seats', organization: 'acme', by: 1 } as const
+      const joiner = change('joiner', { guards: [policy.guard, seat], ops: [userCreate('joiner')] })
+      // Not through the client: a transaction sees the activity as it first saw it.
+      const blocked = async () => {
+        const { rows } = await pool.query(
+          `select count(*)::integer as count from pg_stat_activity
+           where datname = current_database() and wait_event_type = 'Lock'`,
+        )
+        return rows[0].count
+      }
+      await expect.poll(blocked, { timeout: 10_000 }).toBe(1)
+      if (policy.guard.guard === 'organization') {
+        // Nobody holds the counters, so this one passes even the policy that waits.
+        const counted = change('counted', { guards: [seat] })
+        expect(await store.commit(counted)).toEqual({ committed: true })
+      }
+      await client.query('commit')
+      client.release()
+      expect(await put).toEqual({ committed: true })
+      expect(await store.commit(joiner)).toEqual({
+        committed: false,
+        conflict: { kind: 'guard', guard: policy.guard },
+      })
+      expect((await store.users()).rows.map(({ id }) => id)).toEqual(['u'])
       await closeAll()
     })
   })
