@@ -2,12 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test, vi } from 'vitest'
 import type { AppOptions } from '../rig/app.js'
 import type { Failpoint } from '../rig/failpoints.js'
 import { type App, Browser, baseUrl, type Protocol, startApp, type World, world } from '../rig/fleet.js'
 import { exactlyOne, reader, rowsOf, violations } from '../rig/invariants.js'
 import { needs, postgres, startRedis } from '../rig/services.js'
+
+// Each test starts a process of its own.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
 
 /** The steps that a first sign-in takes when nothing happens to it: the list of places to die in. */
 async function stepsOf(options: AppOptions, scene: World, protocol: Protocol): Promise<string[]> {
