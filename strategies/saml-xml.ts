@@ -1,3 +1,5 @@
+import { parser, type QualifiedTag, type SAXOptions } from 'sax'
+
 /** The namespaces a SAML answer is made of. */
 export const ns = {
   protocol: 'urn:oasis:names:tc:SAML:2.0:protocol',
@@ -10,24 +12,13 @@ export const ns = {
 } as const
 
 export interface XmlElement {
-  readonly prefix: string
   /** Local name. */
   readonly name: string
   readonly namespace: string
   /** By local name where there is no prefix, else by `{namespace}name`. */
   readonly attributes: ReadonlyMap<string, string>
-  /** Prefixes of the attributes that have one, by the same keys. */
-  readonly attributePrefixes: ReadonlyMap<string, string>
   /** Child elements and character data, in order. */
   readonly content: readonly (XmlElement | string)[]
-  readonly scope: Scope | null
-}
-
-/** One namespace declaration in scope, and those around it. */
-export interface Scope {
-  readonly prefix: string
-  readonly uri: string
-  readonly outer: Scope | null
 }
 
 export interface XmlLimits {
@@ -51,183 +42,98 @@ export class XmlProblem extends Error {
   }
 }
 
-const qname = /(?:([A-Za-z_][\w.-]*):)?([A-Za-z_][\w.-]*)/y
-const attributeValue = /[ \t\n]*=[ \t\n]*(?:"([^<"]*)"|'([^<']*)')/y
-const blank = /[ \t\n]*/y
-const declaration =
-  /<\?xml\s+version=["']1\.0["'](?:\s+encoding=["']utf-8["'])?(?:\s+standalone=["'](?:yes|no)["'])?\s*\?>/iy
 const illegal = /[^\t\n\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u
-const named = new Map([
-  ['amp', '&'],
-  ['lt', '<'],
-  ['gt', '>'],
-  ['quot', '"'],
-  ['apos', "'"],
-])
 
 /**
- * Reads the subset of XML 1.0 that SAML needs, in one pass and linear time: elements with ASCII names,
- * namespaces, attributes, text, CDATA only in metadata. A document type is always refused, so nothing is
- * ever expanded or fetched. What this reader cannot read, no other parser gets to see.
+ * Reads XML strictly and within limits, by sax, which keeps pace with the text and expands nothing but the
+ * five entities of XML 1.0. A document type is always refused. What this reader cannot read, no other parser
+ * gets to see.
  * @throws XmlProblem
  */
 export function readXml(text: string, limits: XmlLimits): XmlElement {
-  if (text.length > limits.characters) {
-    throw new XmlProblem(`${text.length} characters, more than ${limits.characters}`, true)
-  }
-  const xml = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text
+  const tooLarge = (what: string) => new XmlProblem(`more than ${what}`, true)
+  if (text.length > limits.characters) throw tooLarge(`${limits.characters} characters`)
+  const xml = text.replace(/\r\n?/g, '\n')
   if (illegal.test(xml)) throw new XmlProblem('a character that XML does not allow')
-  let at = 0
+  if (/^<\?xml[^>]*\sencoding\s*=\s*["'](?!utf-8["'])/i.test(xml)) {
+    throw new XmlProblem('an encoding other than UTF-8 is refused')
+  }
+  // Counted before parsing, because sax compares the attributes of an element with each other.
+  for (const tag of xml.split('<')) {
+    if ((tag.match(/=\s*["']/g)?.length ?? 0) > limits.attributesOfOne) {
+      throw tooLarge(`${limits.attributesOfOne} attributes in one element`)
+    }
+  }
+
+  interface Open {
+    name: string
+    namespace: string
+    attributes: Map<string, string>
+    content: (Open | string)[]
+    elements: number
+  }
+  const document: Open = { name: '', namespace: '', attributes: new Map(), content: [], elements: 0 }
+  const path: Open[] = [document]
   let elements = 0
-  let attributeCount = 0
-  const malformed = (what: string) => new XmlProblem(`${what} at character ${at}`)
-  const match = (pattern: RegExp) => {
-    pattern.lastIndex = at
-    const found = pattern.exec(xml)
-    if (found) at = pattern.lastIndex
-    return found
+  let attributes = 0
+  let names = new Set<string>()
+  const strict = parser(true, { xmlns: true, position: false, strictEntities: true } as SAXOptions)
+  const refuse = (what: string) => () => {
+    throw new XmlProblem(`${what} is refused`)
   }
-  const past = (end: string, what: string) => {
-    const found = xml.indexOf(end, at)
-    if (found < 0) throw malformed(`${what} without an end`)
-    const inside = xml.slice(at, found)
-    at = found + end.length
-    return inside
+  const aside = (what: string) => (limits.comments ? () => {} : refuse(what))
+  const addText = (piece: string) => {
+    if (illegal.test(piece.replaceAll('\r', ''))) throw new XmlProblem('a character that XML does not allow')
+    const { content } = path.at(-1)!
+    if (path.length === 1) return
+    if (typeof content.at(-1) === 'string') content.push(`${content.pop()}${piece}`)
+    else content.push(piece)
   }
-  /** Passes over what may stand between elements; true where something was there. */
-  const aside = (): boolean => {
-    if (xml.startsWith('<!DOCTYPE', at)) throw malformed('a document type is refused:')
-    const comment = xml.startsWith('<!--', at)
-    if (!comment && !xml.startsWith('<?', at)) return false
-    if (!limits.comments) throw malformed('a comment or processing instruction is refused:')
-    at += comment ? 4 : 2
-    past(comment ? '-->' : '?>', 'a comment or processing instruction')
-    return true
+  strict.onerror = (error) => {
+    throw new XmlProblem(error.message.split('\n')[0]!)
   }
-
-  const element = (outer: Scope | null, depth: number): XmlElement => {
-    if (++elements > limits.elements) throw new XmlProblem(`more than ${limits.elements} elements`, true)
-    if (depth > limits.depth) throw new XmlProblem(`elements nested more than ${limits.depth} deep`, true)
-    at += 1
-    const tag = match(qname)
-    if (!tag) throw malformed('expected an element')
-    const { scope, pairs } = attributesOf(outer)
-    const [, prefix = '', name] = tag
-    const namespace = prefix === '' ? (resolve(scope, '') ?? '') : resolve(scope, prefix)
-    if (namespace === undefined) throw malformed(`the prefix "${prefix}" is not declared`)
-    const attributes = new Map<string, string>()
-    const attributePrefixes = new Map<string, string>()
-    for (const [attributePrefix, attribute, value] of pairs) {
-      const uri = attributePrefix === '' ? '' : resolve(scope, attributePrefix)
-      if (uri === undefined) throw malformed(`the prefix "${attributePrefix}" is not declared`)
-      const key = uri === '' ? attribute : `{${uri}}${attribute}`
-      if (attributes.has(key)) throw malformed(`the attribute "${attribute}" twice`)
-      attributes.set(key, value)
-      if (attributePrefix !== '') attributePrefixes.set(key, attributePrefix)
+  strict.ondoctype = refuse('a document type')
+  strict.onsgmldeclaration = refuse('a declaration')
+  strict.oncomment = aside('a comment')
+  strict.onopencdata = aside('a CDATA section')
+  strict.onprocessinginstruction = ({ name }) => {
+    if (name !== 'xml' || !xml.startsWith('<?xml') || elements > 0) aside('a processing instruction')()
+  }
+  strict.ontext = addText
+  strict.oncdata = addText
+  strict.onopentagstart = () => {
+    names = new Set()
+  }
+  strict.onattribute = ({ name, value }) => {
+    if (names.has(name)) throw new XmlProblem(`the attribute "${name}" twice`)
+    if (illegal.test(value.replaceAll('\r', ''))) throw new XmlProblem('a character that XML does not allow')
+    names.add(name)
+    if (++attributes > limits.attributes) throw tooLarge(`${limits.attributes} attributes in all`)
+  }
+  strict.onopentag = (tag) => {
+    const { local, uri, attributes: given } = tag as QualifiedTag
+    const parent = path.at(-1)!
+    if (path.length === 1 && elements > 0) throw new XmlProblem('something after the end of the document')
+    if (++elements > limits.elements) throw tooLarge(`${limits.elements} elements`)
+    if (path.length > limits.depth) throw tooLarge(`${limits.depth} elements inside each other`)
+    if (++parent.elements > limits.siblings) throw tooLarge(`${limits.siblings} elements side by side`)
+    const element: Open = { name: local, namespace: uri, attributes: new Map(), content: [], elements: 0 }
+    for (const attribute of Object.values(given)) {
+      if (attribute.prefix === 'xmlns' || attribute.name === 'xmlns') continue
+      const key = attribute.prefix === '' ? attribute.local : `{${attribute.uri}}${attribute.local}`
+      if (element.attributes.has(key)) throw new XmlProblem(`the attribute "${attribute.name}" twice`)
+      element.attributes.set(key, attribute.value)
     }
-    const content: (XmlElement | string)[] = []
-    const made = { prefix, name: name!, namespace, attributes, attributePrefixes, content, scope }
-    if (xml.startsWith('/>', at)) {
-      at += 2
-      return made
-    }
-    if (xml[at] !== '>') throw malformed('a tag without an end')
-    at += 1
-    let siblings = 0
-    for (;;) {
-      const text = pastText()
-      if (text !== '') content.push(text)
-      if (xml.startsWith('</', at)) break
-      if (aside()) continue
-      if (++siblings > limits.siblings) {
-        throw new XmlProblem(`more than ${limits.siblings} elements side by side`, true)
-      }
-      content.push(element(scope, depth + 1))
-    }
-    at += 2
-    const end = match(qname)
-    match(blank)
-    if (!end || end[0] !== tag[0] || xml[at] !== '>') throw malformed(`expected the end of "${tag[0]}"`)
-    at += 1
-    return made
+    parent.content.push(element)
+    path.push(element)
   }
-
-  const attributesOf = (outer: Scope | null) => {
-    let scope = outer
-    const pairs: [prefix: string, name: string, value: string][] = []
-    for (let count = 0; ; ) {
-      const before = at
-      match(blank)
-      if (xml[at] === '>' || xml[at] === '/') return { scope, pairs }
-      if (before === at) throw malformed('expected an attribute')
-      const name = match(qname)
-      const value = name && match(attributeValue)
-      if (!value) throw malformed('expected an attribute')
-      if (++count > limits.attributesOfOne || ++attributeCount > limits.attributes) {
-        throw new XmlProblem(
-          `more than ${limits.attributesOfOne} attributes in one element, or ${limits.attributes} in all`,
-          true,
-        )
-      }
-      const [, prefix = '', local = ''] = name
-      const plain = expand((value[1] ?? value[2])!.replace(/[\t\n]/g, ' '))
-      if (prefix === 'xmlns' || (prefix === '' && local === 'xmlns')) {
-        const declared = prefix === '' ? '' : local
-        if (declared === 'xml' || declared === 'xmlns' || (declared !== '' && plain === '')) {
-          throw malformed(`the prefix "${declared}" cannot be declared so`)
-        }
-        for (let same = scope; same !== outer; same = same!.outer) {
-          if (same!.prefix === declared) throw malformed(`the prefix "${declared}" declared twice`)
-        }
-        scope = { prefix: declared, uri: plain, outer: scope }
-      } else {
-        pairs.push([prefix, local, plain])
-      }
-    }
+  strict.onclosetag = () => {
+    path.pop()
   }
-
-  const pastText = (): string => {
-    let whole = ''
-    for (;;) {
-      const found = xml.indexOf('<', at)
-      if (found < 0) throw malformed('the text ends inside an element')
-      whole += expand(xml.slice(at, found))
-      at = found
-      if (!xml.startsWith('<![CDATA[', at)) return whole
-      if (!limits.comments) throw malformed('a CDATA section is refused:')
-      at += '<![CDATA['.length
-      whole += past(']]>', 'a CDATA section')
-    }
-  }
-
-  const expand = (raw: string): string =>
-    raw.includes('&')
-      ? raw.replace(/&(?:#(\d{1,7})|#x([0-9a-fA-F]{1,6})|([a-z]{2,4}));|&/g, (_, decimal, hex, name) => {
-          const code = decimal ? Number(decimal) : hex ? Number.parseInt(hex, 16) : -1
-          const character = name
-            ? named.get(name)
-            : code > 0 && code <= 0x10ffff && String.fromCodePoint(code)
-          if (!character) throw malformed('an unknown entity')
-          if (illegal.test(character) && character !== '\r') {
-            throw malformed('a character that XML does not allow')
-          }
-          return character
-        })
-      : raw
-
-  match(declaration)
-  for (match(blank); aside(); match(blank));
-  if (xml[at] !== '<') throw malformed('expected an element')
-  const root = element(null, 1)
-  for (match(blank); aside(); match(blank));
-  if (at !== xml.length) throw malformed('something after the end of the document')
+  strict.write(xml).close()
+  const [root] = document.content
+  if (typeof root !== 'object') throw new XmlProblem('expected an element')
   return root
-}
-
-/** The namespace a prefix stands for, or undefined. */
-export function resolve(scope: Scope | null, prefix: string): string | undefined {
-  for (let entry = scope; entry !== null; entry = entry.outer) if (entry.prefix === prefix) return entry.uri
-  return prefix === 'xml' ? 'http://www.w3.org/XML/1998/namespace' : undefined
 }
 
 export const elementsOf = (parent: XmlElement): XmlElement[] =>

@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, type X509Certificate } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { SAML, type SamlConfig, ValidateInResponseTo } from '@node-saml/passport-saml'
 import {
@@ -22,7 +22,7 @@ import {
   readIdpMetadata,
   spMetadata,
 } from './saml-metadata.js'
-import { signatureProblem, signerOf } from './saml-signature.js'
+import { signatureProblem } from './saml-signature.js'
 import { childrenOf, ns, type XmlElement } from './saml-xml.js'
 
 /** Entra sends this link instead of the groups where there are more than 150. */
@@ -67,7 +67,7 @@ export function samlStrategy(): Strategy<SamlConnection> {
       const idp = idpOf(connection)
       const [own] = connection.sp.signing
       const saml = new SAML({
-        ...common(idp, idp.certificates, services),
+        ...common(idp, services),
         entryPoint: idp.ssoUrl,
         generateUniqueId: () => requestId,
         // Asking for less lets every product answer with what it has.
@@ -107,9 +107,9 @@ export function samlStrategy(): Strategy<SamlConnection> {
   }
 }
 
-const common = (idp: IdpMetadata, certificates: readonly X509Certificate[], services: Services) =>
+const common = (idp: IdpMetadata, services: Services) =>
   ({
-    idpCert: certificates.map((certificate) => certificate.toString()),
+    idpCert: idp.certificates.map((certificate) => certificate.toString()),
     idpIssuer: idp.entityId,
     issuer: services.entityId,
     callbackUrl: services.callbackUrl,
@@ -128,15 +128,15 @@ async function verify(
   services: Services,
   refuse: Refuse,
 ): Promise<XmlElement> {
-  const opened = answer.encrypted && decrypt(connection, answer.encrypted, refuse)
+  const opened = answer.encrypted && (await decrypt(connection, answer, answer.encrypted, refuse))
   const assertion = answer.assertion ?? opened!.assertion
-  const signers = signersOf(connection, idp, answer.response, assertion, refuse)
+  const signed = signedParts(connection, answer.response, assertion, refuse)
   const instant = new Date().toISOString()
   const saml = new SAML({
-    ...common(idp, [...new Set(signers.values())], services),
+    ...common(idp, services),
     // Whatever is signed has to be signed well, also where the policy does not ask for it.
-    wantAuthnResponseSigned: signers.has(answer.response),
-    wantAssertionsSigned: signers.has(assertion),
+    wantAuthnResponseSigned: signed.has(answer.response),
+    wantAssertionsSigned: signed.has(assertion),
     // Audience and times are checked by checkAssertion(), against the clock of this kit.
     audience: false,
     acceptedClockSkewMs: -1,
@@ -155,7 +155,9 @@ async function verify(
     if (xml) return readDocument(xml, refuse)
   } catch (cause) {
     if (cause instanceof JitError) throw cause
-    refuse('assertion_refused', opened ? sealed : 'the answer does not stand up to node-saml', cause)
+    const certificates = `${idp.certificates.length} certificate(s) of idpMetadata`
+    const unsigned = `it is signed by none of the ${certificates}, or not what was signed`
+    refuse('assertion_refused', opened ? sealed : unsigned, cause)
   }
   return refuse('assertion_refused', 'no assertion was verified')
 }
@@ -164,51 +166,45 @@ async function verify(
 const sealed =
   'the encrypted assertion cannot be decrypted with a key of sp.decryption, or is not signed as it must be'
 
-function decrypt(connection: SamlConnection, encrypted: XmlElement, refuse: Refuse) {
-  const keys = connection.sp.decryption.map((pair) => createPrivateKey(keyText(pair.privateKey)))
+async function decrypt(connection: SamlConnection, answer: Answer, encrypted: XmlElement, refuse: Refuse) {
+  const keys = connection.sp.decryption.map((pair) => keyText(pair.privateKey))
   if (keys.length === 0) {
     return refuse('assertion_refused', 'the assertion is encrypted, and sp.decryption has no key')
   }
   const uniform: Refuse = (_code, _what, cause) => refuse('assertion_refused', sealed, cause)
-  const opened = decryptAssertion(encrypted, keys) ?? uniform('assertion_refused', '')
-  return {
-    assertion: readDecrypted(opened.plain, uniform),
-    key: opened.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-  }
+  const opened = (await decryptAssertion(answer.xml, encrypted, keys)) ?? uniform('assertion_refused', '')
+  return { assertion: readDecrypted(opened.plain, uniform), key: opened.key }
 }
 
-/** Which certificate signed the Response and the assertion; whichever is signed has to be signed well. */
-function signersOf(
+/** Which of the Response and the assertion are signed, each in the one way that an IdP signs. */
+function signedParts(
   connection: SamlConnection,
-  idp: IdpMetadata,
   response: XmlElement,
   assertion: XmlElement,
   refuse: Refuse,
-): Map<XmlElement, X509Certificate> {
-  const signers = new Map<XmlElement, X509Certificate>()
+): Set<XmlElement> {
+  const signed = new Set<XmlElement>()
   for (const element of [response, assertion]) {
     const [signature] = childrenOf(element, ns.signature, 'Signature')
     if (!signature) continue
     const problem = signatureProblem(signature, element)
     if (problem) return refuse('assertion_refused', `the signature of the ${element.name}: ${problem}`)
-    const signer = signerOf(signature, element, idp.certificates)
-    if (typeof signer === 'string') return refuse('assertion_refused', `the ${element.name}: ${signer}`)
-    signers.set(element, signer)
+    signed.add(element)
   }
   const wanted = {
     assertion: [assertion],
     response: [response],
     both: [response, assertion],
-    either: signers.size > 0 ? [] : [response, assertion],
+    either: signed.size > 0 ? [] : [response, assertion],
   }[connection.signed]
-  const missing = wanted.filter((element) => !signers.has(element)).map((element) => element.name)
+  const missing = wanted.filter((element) => !signed.has(element)).map((element) => element.name)
   if (missing.length > 0) {
     return refuse(
       'assertion_refused',
       `not signed: ${missing.join(', ')}; this connection asks for "${connection.signed}"`,
     )
   }
-  return signers
+  return signed
 }
 
 /** Lets one answer with this assertion through (core §2.5.1.5), for as long as it would be good. */

@@ -50,7 +50,7 @@ describe('S17 InResponseTo', () => {
     await expectRefused(at.app, mine.client, response, {
       code: 'assertion_refused',
       status: 403,
-      message: /InResponseTo|not what the identity provider signed/,
+      message: /InResponseTo|not what was signed/,
     })
     await honest()
   })
