@@ -1,4 +1,4 @@
-import { parser, type QualifiedTag, type SAXOptions } from 'sax'
+import sax, { type QualifiedTag, type SAXOptions } from 'sax'
 
 /** The namespaces a SAML answer is made of. */
 export const ns = {
@@ -77,7 +77,7 @@ export function readXml(text: string, limits: XmlLimits): XmlElement {
   let elements = 0
   let attributes = 0
   let names = new Set<string>()
-  const strict = parser(true, { xmlns: true, position: false, strictEntities: true } as SAXOptions)
+  const strict = sax.parser(true, { xmlns: true, position: false, strictEntities: true } as SAXOptions)
   const refuse = (what: string) => () => {
     throw new XmlProblem(`${what} is refused`)
   }
