@@ -88,7 +88,7 @@ export class AssertedIdentity {
     this.subject = input.subject
     this.email = email
     this.emailVerified = input.emailVerified ?? 'unstated'
-    this.profile = freezeCopy(input.profile ?? {}) as Record<string, string>
+    this.profile = freezeCopy(plainText(input.profile ?? {})) as Record<string, string>
     this.groups = freezeCopy(input.groups ?? { kind: 'absent' }) as Groups
     this.claims = freezeCopy(input.claims ?? {}) as Record<string, unknown>
     this.at = input.at
@@ -163,7 +163,7 @@ export function readClaims(
   const profile: Record<string, string> = Object.create(null)
   for (const [attribute, claim] of Object.entries(mapping)) {
     if (attribute === 'email' || attribute === 'groups') continue
-    const value = values(claim)?.[0]?.replace(new RegExp(control, 'g'), ' ').trim()
+    const value = values(claim)?.[0]?.trim()
     if (value) profile[attribute] = value
   }
   const emails = values(mapping.email)?.filter((value) => value !== '')
@@ -179,6 +179,16 @@ export function readClaims(
     groups: groups ? { kind: 'listed', values: [...new Set(groups)] } : { kind: 'absent' },
     profile,
   }
+}
+
+/** A name with control characters is still a name; no database has to take them. */
+function plainText(profile: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(profile).map(([name, value]) => [
+      name,
+      value.replace(new RegExp(control, 'g'), ' ').trim(),
+    ]),
+  )
 }
 
 function freezeCopy(value: unknown): unknown {

@@ -198,6 +198,11 @@ describe('What it takes', () => {
     expect(calls).toEqual([])
   })
 
+  test('control characters in a name reach no database', async () => {
+    const done = await provision(ports, await identity('s', 'ann@o.example', ' A\u0000n\r\nn\u007f '))
+    expect(done.after.user.attributes).toEqual({ name: 'A n  n' })
+  })
+
   test('an identity is frozen to its depth', async () => {
     const proved = await identity()
     expect(() => Object.assign(proved, { subject: 'other' })).toThrow(TypeError)
