@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Source } from './identity.js'
 import type { Once } from './store.js'
 import type { AttemptId } from './strategy.js'
 
@@ -13,13 +14,16 @@ export const attemptDefaults = {
 
 /** What is kept while the person is away at the IdP. */
 export interface AttemptRecord {
-  readonly connection: string
+  /** The connection or provider. */
+  readonly source: Source
   readonly version: string
   readonly callback: string
   readonly returnTo: string
   readonly at: number
   readonly secrets: Readonly<Record<string, string>>
   readonly cookie: Binding
+  /** Ticket of another sign-in that waits for this one to prove the account. */
+  readonly waiting: string | null
 }
 
 /** The browser that began: the name of its cookie and the hash of the value. */
@@ -27,6 +31,8 @@ export interface Binding {
   readonly name: string
   readonly hash: string
 }
+
+type Sealed = 'attempt' | 'ticket' | 'waiting' | 'code' | 'link'
 
 export const newToken = (): AttemptId => randomBytes(32).toString('base64url')
 
@@ -36,13 +42,7 @@ const digest = (purpose: string, text: string) => createHash('sha256').update(`$
  * Keeps a value under a token that only the URL holds: the key it is found by and the key it is encrypted
  * with are different hashes of the token, so who reads the backend reads neither.
  */
-export async function putSealed(
-  once: Once,
-  kind: 'attempt' | 'ticket',
-  token: string,
-  value: unknown,
-  ttl: number,
-) {
+export async function putSealed(once: Once, kind: Sealed, token: string, value: unknown, ttl: number) {
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', digest(`${kind} key`, token), iv)
   const sealed = Buffer.concat([
@@ -59,11 +59,7 @@ export async function putSealed(
 }
 
 /** Takes the value of a token once; null where there is none, it expired, or the token is not one of ours. */
-export async function takeSealed<T>(
-  once: Once,
-  kind: 'attempt' | 'ticket',
-  token: string,
-): Promise<T | null> {
+export async function takeSealed<T>(once: Once, kind: Sealed, token: string): Promise<T | null> {
   if (!/^[A-Za-z0-9_-]{43}$/.test(token)) return null
   const stored = await once.take(`${kind}:${digest(`${kind} name`, token).toString('base64url')}`)
   if (stored === null) return null
@@ -108,6 +104,21 @@ export function sameBrowser(
   if (value === undefined) return false
   setCookie(res, binding.name, '', 0, secure)
   return timingSafeEqual(digest('binding', value), Buffer.from(binding.hash, 'base64url'))
+}
+
+/** The cookie that holds the token of a mailed code. */
+const codeCookie = (secure: boolean) => `${secure ? '__Host-' : ''}jit-code`
+
+export const codeToken = (req: IncomingMessage, secure: boolean) => cookies(req).get(codeCookie(secure))
+
+/** Keeps the token of a mailed code in this browser; null forgets it. */
+export function keepCodeToken(
+  res: ServerResponse,
+  token: string | null,
+  maxAge: number,
+  secure: boolean,
+): void {
+  setCookie(res, codeCookie(secure), token ?? '', token === null ? 0 : maxAge / 1000, secure)
 }
 
 function cookies(req: IncomingMessage): Map<string, string> {

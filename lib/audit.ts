@@ -6,6 +6,7 @@ import type { GrantSource, Operation } from './store.js'
 export type EventType =
   | 'created'
   | 'linked'
+  | 'claimed'
   | 'unlinked'
   | 'joined'
   | 'left'
@@ -86,6 +87,8 @@ function factOf(op: Operation): Fact[] {
       })
     case 'user.update':
       return fact('updated', null, { changed: Object.keys(op.set) })
+    case 'user.claim':
+      return fact('claimed', null)
     case 'identity.link':
       return fact('linked', null, { issuer: op.issuer })
     case 'identity.unlink':

@@ -12,11 +12,10 @@ import {
   takeSealed,
 } from './attempt.js'
 import { asJitError, JitError } from './errors.js'
-import { AssertedIdentity, assertIdentity, type IdentityInput } from './identity.js'
+import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } from './identity.js'
 import { readIncoming } from './incoming.js'
-import type { Connection } from './policy.js'
 import type { Directory, Once } from './store.js'
-import { type Attempt, type Services, type Strategy, single } from './strategy.js'
+import { type Attempt, type Entry, type Services, type Strategy, single } from './strategy.js'
 
 export interface AuthenticatePorts {
   readonly directory: Directory
@@ -32,9 +31,9 @@ export interface AuthenticatePorts {
   readonly fetch: typeof globalThis.fetch
 }
 
-/** A connection and the path its answers come back to. */
+/** A connection or provider, and the path its answers come back to. */
 export interface Route {
-  readonly connection: string
+  readonly source: Source
   readonly callback: string
 }
 
@@ -47,20 +46,26 @@ export type Step =
       readonly ticket: string
       readonly email: string | null
     }
-  | { readonly kind: 'identity'; readonly identity: AssertedIdentity; readonly returnTo: string }
+  | {
+      readonly kind: 'identity'
+      readonly identity: AssertedIdentity
+      readonly returnTo: string
+      readonly waiting: string | null
+    }
 
 /** How long a strategy may take over one step, in milliseconds. */
 const stepLimit = 4_500
 
 /** An identity on its way from the POST of the IdP's page to a GET of our own. */
 interface Ticket {
-  readonly connection: string
+  readonly source: Source
   readonly callback: string
   readonly returnTo: string
   readonly identity: IdentityInput
   /** Null until the browser that holds the URL is bound: an answer that nobody here asked for. */
   readonly cookie: Binding | null
   readonly confirm: boolean
+  readonly waiting: string | null
 }
 
 export const isSecure = (baseUrl: string) => baseUrl.startsWith('https:')
@@ -77,22 +82,23 @@ export async function begin(
   res: ServerResponse,
   route: Route,
 ): Promise<Extract<Step, { kind: 'redirect' }>> {
-  const connection = await enabledConnection(ports, route.connection)
-  const strategy = strategyFor(ports, connection)
+  const entry = await enabledEntry(ports, route.source)
+  const strategy = strategyFor(ports, entry)
   const id = newToken()
-  const { redirect, secrets } = await guarded(connection, 'idp_unreachable', (signal) =>
-    strategy.begin(connection, id, services(ports, route, signal)),
+  const { redirect, secrets } = await guarded(route, 'idp_unreachable', (signal) =>
+    strategy.begin(entry, id, services(ports, route, signal)),
   )
   const secure = isSecure(ports.baseUrl)
-  const asked = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '').get('returnTo')
+  const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
   const record: AttemptRecord = {
-    connection: connection.id,
-    version: connection.version,
+    source: route.source,
+    version: entry.version,
     callback: route.callback,
-    returnTo: returnAddress(asked, ports.returnTo),
+    returnTo: returnAddress(query.get('returnTo'), ports.returnTo),
     at: ports.now(),
     secrets,
     cookie: bindBrowser(req, res, id, secure),
+    waiting: ticketOf(query.get('waiting')),
   }
   await putSealed(ports.once, 'attempt', id, record, attemptDefaults.attempt)
   return { kind: 'redirect', location: redirect, status: 302 }
@@ -109,40 +115,40 @@ export async function finish(
   route: Route,
 ): Promise<Step> {
   const incoming = await readIncoming(req)
-  const connection = await enabledConnection(ports, route.connection)
-  const strategy = strategyFor(ports, connection)
+  const entry = await enabledEntry(ports, route.source)
+  const strategy = strategyFor(ports, entry)
   const ticket = single(incoming.body ?? incoming.query, 'ticket')
-  if (ticket !== undefined) return redeem(ports, req, res, connection, route, incoming.method, ticket)
+  if (ticket !== undefined) return redeem(ports, req, res, entry, route, incoming.method, ticket)
 
   const key = strategy.attemptKey(incoming)
   const record = key === undefined ? null : await takeSealed<AttemptRecord>(ports.once, 'attempt', key)
   const cookie =
     record && incoming.method === 'GET' ? sameBrowser(req, res, record.cookie, isSecure(ports.baseUrl)) : null
   const unsolicited = record === null && incoming.method === 'POST' && strategy.protocol === 'saml'
-  if (record === null && !(unsolicited && connection.protocol === 'saml' && connection.idpInitiated)) {
+  if (record === null && !(unsolicited && entry.protocol === 'saml' && entry.idpInitiated)) {
     throw key === undefined && unsolicited
       ? new JitError(
           'answer_unsolicited',
-          `connection "${connection.id}": an answer nobody here asked for; idpInitiated is off`,
+          `${nameOf(route.source)}: an answer nobody here asked for; idpInitiated is off`,
         )
       : new JitError(
           'attempt_unknown',
-          `connection "${connection.id}": no sign-in is waiting for this answer (expired, already used, or not ours)`,
+          `${nameOf(route.source)}: no sign-in is waiting for this answer (expired, already used, or not ours)`,
         )
   }
   if (record !== null) {
-    if (record.connection !== connection.id || record.callback !== route.callback) {
+    if (record.source !== route.source || record.callback !== route.callback) {
       throw new JitError(
         'attempt_unknown',
-        `connection "${connection.id}": the sign-in began on connection "${record.connection}"`,
+        `${nameOf(route.source)}: the sign-in began on ${nameOf(record.source)}`,
       )
     }
-    if (cookie === false) throw foreignBrowser(connection)
-    if (record.version !== connection.version) throw changed(connection)
+    if (cookie === false) throw foreignBrowser(route)
+    if (record.version !== entry.version) throw changed(route)
   }
   const attempt: Attempt | null = record && { id: key!, at: record.at, secrets: record.secrets }
-  const identity = await guarded(connection, 'answer_malformed', (signal) =>
-    strategy.complete(connection, incoming, attempt, services(ports, route, signal)),
+  const identity = await guarded(route, 'answer_malformed', (signal) =>
+    strategy.complete(entry, incoming, attempt, services(ports, route, signal)),
   )
   if (!AssertedIdentity.is(identity)) {
     throw new JitError(
@@ -151,16 +157,18 @@ export async function finish(
     )
   }
   const returnTo = record?.returnTo ?? ports.returnTo
-  if (incoming.method === 'GET') return { kind: 'identity', identity, returnTo }
+  if (incoming.method === 'GET')
+    return { kind: 'identity', identity, returnTo, waiting: record?.waiting ?? null }
 
   const token = newToken()
   const parked: Ticket = {
-    connection: connection.id,
+    source: route.source,
     callback: route.callback,
     returnTo,
     identity: { ...identity, email: identity.email?.address },
     cookie: record?.cookie ?? null,
     confirm: record === null,
+    waiting: record?.waiting ?? null,
   }
   await putSealed(ports.once, 'ticket', token, parked, attemptDefaults.ticket)
   return { kind: 'redirect', location: `${route.callback}?ticket=${token}`, status: 303 }
@@ -170,21 +178,21 @@ async function redeem(
   ports: AuthenticatePorts,
   req: IncomingMessage,
   res: ServerResponse,
-  connection: Connection,
+  entry: Entry,
   route: Route,
   method: 'GET' | 'POST',
   token: string,
 ): Promise<Step> {
   const ticket = await takeSealed<Ticket>(ports.once, 'ticket', token)
   if (ticket === null)
-    throw new JitError('attempt_unknown', `connection "${connection.id}": the ticket expired or was used`)
-  if (ticket.connection !== connection.id || ticket.callback !== route.callback) {
+    throw new JitError('attempt_unknown', `${nameOf(route.source)}: the ticket expired or was used`)
+  if (ticket.source !== route.source || ticket.callback !== route.callback) {
     throw new JitError(
       'attempt_unknown',
-      `connection "${connection.id}": the ticket belongs to connection "${ticket.connection}"`,
+      `${nameOf(route.source)}: the ticket belongs to ${nameOf(ticket.source)}`,
     )
   }
-  if (ticket.identity.sourceVersion !== connection.version) throw changed(connection)
+  if (ticket.identity.sourceVersion !== entry.version) throw changed(route)
   const secure = isSecure(ports.baseUrl)
   if (ticket.cookie === null) {
     // Nobody here asked for this answer, so the person has to say that it is meant: bind, show, and wait.
@@ -193,46 +201,65 @@ async function redeem(
     await putSealed(ports.once, 'ticket', next, bound, attemptDefaults.ticket)
     return { kind: 'confirm', action: route.callback, ticket: next, email: ticket.identity.email ?? null }
   }
-  if (!sameBrowser(req, res, ticket.cookie, secure)) throw foreignBrowser(connection)
+  if (!sameBrowser(req, res, ticket.cookie, secure)) throw foreignBrowser(route)
   if (ticket.confirm !== (method === 'POST')) {
     throw new JitError(
       'method_not_allowed',
       'an IdP-initiated sign-in is confirmed by POST, any other ends by GET',
     )
   }
-  return { kind: 'identity', identity: assertIdentity(ticket.identity), returnTo: ticket.returnTo }
+  return {
+    kind: 'identity',
+    identity: assertIdentity(ticket.identity),
+    returnTo: ticket.returnTo,
+    waiting: ticket.waiting,
+  }
 }
 
 /** The SP metadata of a connection, for the IdP's administrator. */
 export async function metadata(ports: AuthenticatePorts, route: Route): Promise<string> {
-  const connection = await ports.directory.connection(route.connection)
+  const connection = await ports.directory.connection(idOf(route.source))
   const strategy = connection && ports.strategies.get(connection.protocol)
   if (!connection || !strategy?.metadata) {
-    throw new JitError('connection_unknown', `there is no connection "${route.connection}" with metadata`)
+    throw new JitError('connection_unknown', `there is no ${nameOf(route.source)} with metadata`)
   }
   return strategy.metadata(connection, services(ports, route, AbortSignal.timeout(stepLimit)))
 }
 
-async function enabledConnection(ports: AuthenticatePorts, id: string): Promise<Connection> {
+/** What could be one of our tickets; anything else is not kept. */
+const ticketOf = (text: string | null) => (text !== null && /^[A-Za-z0-9_-]{43}$/.test(text) ? text : null)
+
+/** A source in an operator's sentence. */
+const nameOf = (source: Source) => source.replace(/:(.*)/, ' "$1"')
+
+const idOf = (source: Source) => source.slice(source.indexOf(':') + 1)
+
+async function enabledEntry(ports: AuthenticatePorts, source: Source): Promise<Entry> {
+  const id = idOf(source)
+  if (source.startsWith('provider:')) {
+    const provider = await ports.directory.provider(id)
+    if (provider?.protocol === 'social') return provider
+    throw new JitError('connection_unknown', `there is no enabled ${nameOf(source)}`)
+  }
   const connection = await ports.directory.connection(id)
-  if (!connection) throw new JitError('connection_unknown', `there is no connection "${id}"`)
-  if (!connection.enabled) throw new JitError('connection_disabled', `connection "${id}" is disabled`)
+  if (!connection) throw new JitError('connection_unknown', `there is no ${nameOf(source)}`)
+  if (!connection.enabled) throw new JitError('connection_disabled', `${nameOf(source)} is disabled`)
   const organization = await ports.directory.organization(connection.organization)
   if (organization?.status !== 'active') {
     throw new JitError(
       'organization_suspended',
-      `organization "${connection.organization}" of connection "${id}" is suspended`,
+      `organization "${connection.organization}" of ${nameOf(source)} is suspended`,
     )
   }
   return connection
 }
 
-function strategyFor(ports: AuthenticatePorts, connection: Connection): Strategy {
-  const strategy = ports.strategies.get(connection.protocol)
+function strategyFor(ports: AuthenticatePorts, entry: Entry): Strategy {
+  const strategy = ports.strategies.get(entry.protocol)
   if (strategy) return strategy
   throw new JitError(
     'config_invalid',
-    `connection "${connection.id}" needs the strategy "${connection.protocol}"; add it to createJit({ strategies })`,
+    `"${entry.id}" needs the strategy "${entry.protocol}"; add it to createJit({ strategies })`,
   )
 }
 
@@ -244,13 +271,13 @@ function services(ports: AuthenticatePorts, route: Route, signal: AbortSignal): 
     once: ports.once,
     signal,
     callbackUrl: ports.baseUrl + route.callback,
-    entityId: `${ports.baseUrl}${ports.path}/sso/${route.connection}/metadata`,
+    entityId: `${ports.baseUrl}${ports.path}/sso/${idOf(route.source)}/metadata`,
   }
 }
 
 /** Runs a strategy's step within its time; what it throws other than a `JitError` becomes `code`. */
 async function guarded<T>(
-  connection: Connection,
+  route: Route,
   code: 'idp_unreachable' | 'answer_malformed',
   step: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
@@ -263,18 +290,18 @@ async function guarded<T>(
       ),
     ])
   } catch (error) {
-    throw asJitError(error, signal.aborted ? 'idp_unreachable' : code, `connection "${connection.id}"`)
+    throw asJitError(error, signal.aborted ? 'idp_unreachable' : code, nameOf(route.source))
   }
 }
 
-const foreignBrowser = (connection: Connection) =>
+const foreignBrowser = ({ source }: Route) =>
   new JitError(
     'attempt_foreign',
-    `connection "${connection.id}": the answer came to a browser that did not begin this sign-in`,
+    `${nameOf(source)}: the answer came to a browser that did not begin this sign-in`,
   )
 
-const changed = (connection: Connection) =>
+const changed = ({ source }: Route) =>
   new JitError(
     'connection_changed',
-    `connection "${connection.id}" was changed while the person was at the identity provider`,
+    `${nameOf(source)} was changed while the person was at the identity provider`,
   )

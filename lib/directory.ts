@@ -1,22 +1,13 @@
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import type * as z from 'zod'
+import { type Configuration, configure, entries } from './configuration.js'
 import { JitError } from './errors.js'
-import {
-  type Connection,
-  contradictions,
-  type DirectoryInput,
-  directorySchema,
-  nearest,
-  type Organization,
-  warnings,
-} from './policy.js'
+import { type Connection, candidates, covers, type DirectoryInput, type Organization } from './policy.js'
 import type { Directory } from './store.js'
 
 /**
- * Reads a directory of organizations and connections from a JSON file. Paths in it (`idpMetadata`, `sp`
- * keys that are not PEM) are relative to the file; `{ "env": "NAME" }` reads a secret from the environment.
+ * Reads a directory of organizations and connections from a JSON file. Paths in it (`idpMetadata`, and keys
+ * and certificates of `sp` that are not PEM) are relative to the file; `{ "env": "NAME" }` reads a secret from the environment.
  * @throws JitError `config_invalid` with every problem found, each naming the entry and the key.
  */
 export async function directoryFromFile(
@@ -27,29 +18,35 @@ export async function directoryFromFile(
   try {
     input = JSON.parse(await readFile(file, 'utf8'))
   } catch (error) {
-    throw new JitError('config_invalid', `${file}: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    })
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    const why = missing ? 'there is no such file' : error instanceof Error ? error.message : String(error)
+    throw new JitError('config_invalid', `${file}: ${why}`, { cause: error, problems: [`${file}: ${why}`] })
   }
   const problems: string[] = []
   const base = dirname(resolve(file))
+  const load = async (holder: Record<string, unknown>, key: string, where: string, inline: RegExp) => {
+    const value = holder[key]
+    if (typeof value !== 'string' || inline.test(value)) return
+    const path = resolve(base, value)
+    try {
+      holder[key] = await readFile(path, 'utf8')
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code
+      const missing = `there is no file ${path} (paths are relative to ${file})`
+      problems.push(`${where}: ${key}: ${code === 'ENOENT' ? missing : `cannot read ${path}: ${code}`}`)
+    }
+  }
   for (const connection of entries(input, 'connections')) {
-    const metadata = connection.idpMetadata
-    if (typeof metadata === 'string' && !metadata.trimStart().startsWith('<')) {
-      const path = resolve(base, metadata)
-      try {
-        connection.idpMetadata = await readFile(path, 'utf8')
-      } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code
-        problems.push(
-          code === 'ENOENT'
-            ? `connection "${connection.id}": idpMetadata: there is no file ${path} (paths are relative to ${file})`
-            : `connection "${connection.id}": idpMetadata: cannot read ${path}: ${code}`,
-        )
+    const where = `connection "${connection.id}"`
+    await load(connection, 'idpMetadata', where, /^\s*</)
+    for (const use of ['signing', 'decryption']) {
+      for (const [index, pair] of entries(connection.sp, use).entries()) {
+        await load(pair, 'privateKey', `${where}: sp.${use}.${index}`, /-----BEGIN /)
+        await load(pair, 'certificate', `${where}: sp.${use}.${index}`, /-----BEGIN /)
       }
     }
   }
-  return build(input, env, problems, file)
+  return directoryOf(configure(input, file, env, problems))
 }
 
 /**
@@ -57,131 +54,35 @@ export async function directoryFromFile(
  * @throws JitError `config_invalid` as {@link directoryFromFile} does.
  */
 export function staticDirectory(input: DirectoryInput, env: NodeJS.ProcessEnv = process.env): Directory {
-  return build(structuredClone(input), env, [], 'directory')
+  return directoryOf(configure(structuredClone(input), 'directory', env))
 }
 
-function build(input: unknown, env: NodeJS.ProcessEnv, problems: string[], name: string): Directory {
-  const parsed = directorySchema.safeParse(input)
-  if (!parsed.success) problems.push(...parsed.error.issues.flatMap((issue) => explain(issue, input)))
-  const config = parsed.success ? resolveSecrets(parsed.data, env, problems) : null
-  if (config) problems.push(...contradictions(config))
-  if (!config || problems.length > 0) {
-    throw new JitError(
-      'config_invalid',
-      `${name} has ${problems.length} problem(s):\n  ${problems.join('\n  ')}`,
-      {
-        problems,
-      },
-    )
+function directoryOf(configuration: Configuration): Directory {
+  const byId = <T extends { readonly id: string }>(list: readonly T[]) =>
+    new Map(list.map((entry) => [entry.id, entry]))
+  const organizations = byId(configuration.organizations)
+  const connections = byId(configuration.connections)
+  const providers = byId(configuration.providers)
+  const owners = new Map<string, Organization>()
+  for (const organization of configuration.organizations) {
+    for (const pattern of organization.domains) owners.set(pattern, organization)
   }
-  const versioned = <T extends object>(entry: T): T & { readonly version: string } =>
-    deepFreeze({
-      ...entry,
-      version: createHash('sha256').update(JSON.stringify(entry)).digest('base64url').slice(0, 22),
-    })
-  const organizations = new Map<string, Organization>(
-    config.organizations.map((entry) => [entry.id, versioned(entry)]),
-  )
-  const connections = new Map<string, Connection>(
-    config.connections.map((entry) => {
-      const vouchesFor = entry.vouchesFor ?? organizations.get(entry.organization)!.domains
-      return [entry.id, versioned({ ...entry, vouchesFor }) as Connection]
-    }),
-  )
-  const owners = new Map<string, string>()
-  for (const { id, domains } of organizations.values()) for (const domain of domains) owners.set(domain, id)
+  const routes = new Map<string, Connection[]>()
+  for (const connection of configuration.connections.filter(({ enabled }) => enabled)) {
+    routes.set(connection.organization, [...(routes.get(connection.organization) ?? []), connection])
+  }
   return {
     organization: async (id) => organizations.get(id) ?? null,
     connection: async (id) => connections.get(id) ?? null,
-    domainOwner: async (domain) => owners.get(domain) ?? null,
-    warnings: warnings(config),
-    entries: { organizations: [...organizations.values()], connections: [...connections.values()] },
+    provider: async (id) => providers.get(id) ?? null,
+    providers: async () => configuration.providers,
+    domain: async (name) => {
+      const pattern = candidates(name).find((candidate) => owners.has(candidate))
+      const owner = pattern === undefined ? null : owners.get(pattern)!
+      const own = owner ? (routes.get(owner.id) ?? []) : []
+      return { owner, sso: own.filter(({ vouchesFor }) => covers(vouchesFor, name)) }
+    },
+    warnings: configuration.warnings,
+    entries: configuration,
   }
-}
-
-/** Secrets by reference become their values; an unset variable is a problem that names it. */
-function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[], where = ''): T {
-  if (Array.isArray(value)) {
-    return value.map((entry, index) => {
-      const named = (entry as { id?: string } | null)?.id
-      return resolveSecrets(entry, env, problems, named ? `"${named}"` : `${where}.${index}`)
-    }) as T
-  }
-  if (typeof value !== 'object' || value === null) return value
-  const keys = Object.keys(value)
-  if (keys.length === 1 && keys[0] === 'env') {
-    const name = (value as unknown as { env: string }).env
-    const found = env[name]
-    if (!found) problems.push(`${where}: the environment variable ${name} is not set`)
-    return (found ?? '') as T
-  }
-  return Object.fromEntries(
-    Object.entries(value).map(([key, entry]) => [
-      key,
-      resolveSecrets(entry, env, problems, `${where}: ${key}`),
-    ]),
-  ) as T
-}
-
-/** A schema issue as a sentence that names the entry by its id, and the key that was probably meant. */
-function explain(issue: z.core.$ZodIssue, input: unknown): string[] {
-  const [list, index, ...rest] = issue.path
-  let where = issue.path.join('.')
-  let keys = Object.keys(directorySchema.shape)
-  if ((list === 'organizations' || list === 'connections') && typeof index === 'number') {
-    const entry = entries(input, list)[index]
-    where = [`${list.slice(0, -1)} "${entry?.id ?? index}"`, rest.join('.')].filter(Boolean).join(': ')
-    keys = keysAt(list, entry, rest)
-  }
-  const prefix = where ? `${where}: ` : ''
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `${prefix}there is no key "${key}"${nearest(key, keys)}`)
-  }
-  return [`${prefix}${issue.message}`]
-}
-
-function keysAt(
-  list: 'organizations' | 'connections',
-  entry: Record<string, unknown> | undefined,
-  path: PropertyKey[],
-) {
-  const element = directorySchema.shape[list] as z.ZodType
-  let schema: z.ZodType | undefined = element
-  for (const step of [0, ...path]) {
-    schema = unwrap(schema, entry)
-    if (schema === undefined) return []
-    const def = schema.def as { element?: z.ZodType; shape?: Record<string, z.ZodType> }
-    schema = typeof step === 'number' ? def.element : def.shape?.[String(step)]
-  }
-  const shape = (unwrap(schema, entry)?.def as { shape?: object } | undefined)?.shape
-  return Object.keys(shape ?? {})
-}
-
-/** The schema inside defaults and optionals; of the connection union, the member of the entry's protocol. */
-function unwrap(
-  schema: z.ZodType | undefined,
-  entry: Record<string, unknown> | undefined,
-): z.ZodType | undefined {
-  const def = schema?.def as
-    | { innerType?: z.ZodType; options?: z.ZodType[]; discriminator?: string }
-    | undefined
-  if (def?.innerType) return unwrap(def.innerType, entry)
-  if (def?.options && def.discriminator) {
-    const { discriminator } = def
-    return def.options.find((option) => {
-      const literal = (option.def as { shape?: Record<string, z.ZodType> }).shape?.[discriminator]
-      return literal?.safeParse(entry?.[discriminator]).success
-    })
-  }
-  return schema
-}
-
-function entries(input: unknown, list: string): Record<string, unknown>[] {
-  const found = (input as Record<string, unknown> | null)?.[list]
-  return Array.isArray(found) ? found.filter((entry) => typeof entry === 'object' && entry !== null) : []
-}
-
-function deepFreeze<T extends object>(value: T): T {
-  for (const entry of Object.values(value)) if (typeof entry === 'object' && entry !== null) deepFreeze(entry)
-  return Object.freeze(value)
 }

@@ -43,6 +43,12 @@ const catalog = {
   user_suspended: [403, 'Your account is suspended. Please ask your administrator.'],
   membership_suspended: [403, 'Your membership is suspended. Please ask your administrator.'],
   subject_changed: [403, 'Your account is tied to another login at your company. Please ask your IT team.'],
+  sso_required: [403, 'Your company has its own sign-in for this app. Please use it.'],
+  sign_up_closed: [403, 'New accounts are by invitation only. Please ask for an invitation.'],
+  proof_required: [403, 'You already have an account here. Please sign in the way you did before.'],
+  code_wrong: [403, 'That code is not right, or no longer good. Please check it or ask for a new one.'],
+  email_invalid: [400, 'That does not look like an e-mail address. Please check it.'],
+  too_many_requests: [429, 'That was tried too often. Please wait a few minutes.'],
   seats_full: [403, 'Your organization has no free seat. Please ask its administrator.'],
 } as const satisfies Record<string, readonly [status: number, publicMessage: string]>
 
@@ -58,6 +64,10 @@ export interface JitErrorOptions {
   correlationId?: string
   /** Each thing found wrong, where several were looked for at once (configuration). */
   problems?: readonly string[]
+  /** Ways in to offer instead. */
+  ways?: readonly { readonly name: string; readonly start: string }[]
+  /** When to try again, in seconds from now. */
+  retryAfter?: number
 }
 
 /** Every error this kit raises on purpose. `message` is for the operator, `publicMessage` for the person. */
@@ -68,7 +78,10 @@ export class JitError extends Error {
   readonly status: number
   readonly publicMessage: string
   readonly problems: readonly string[]
+  readonly ways: readonly { readonly name: string; readonly start: string }[]
   correlationId: string | undefined
+  /** When to try again, in seconds from now, where that is known. */
+  readonly retryAfter: number | undefined
 
   constructor(code: ErrorCode, message: string, options: JitErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
@@ -76,12 +89,14 @@ export class JitError extends Error {
     this.status = catalog[code][0]
     this.publicMessage = catalog[code][1]
     this.problems = options.problems ?? []
+    this.ways = options.ways ?? []
     this.correlationId = options.correlationId
+    this.retryAfter = options.retryAfter ?? (this.status === 503 ? 2 : undefined)
   }
 
   /** Response headers that belong to this refusal (RFC 9110 §10.2.3 for Retry-After). */
   get headers(): Record<string, string> {
-    return this.status === 503 ? { 'retry-after': '2' } : {}
+    return this.retryAfter === undefined ? {} : { 'retry-after': String(this.retryAfter) }
   }
 }
 

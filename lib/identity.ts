@@ -12,7 +12,7 @@ export type Groups =
   | { readonly kind: 'absent' }
   | { readonly kind: 'overflow' }
 
-/** What the IdP says of the address: `yes`, nothing at all (`unstated`), or anything else (`no`). */
+/** What the IdP says of the address: `yes`, nothing that is proof (`unstated`), or anything else (`no`). */
 export type EmailVerified = 'yes' | 'no' | 'unstated'
 
 export interface IdentityInput {

@@ -9,7 +9,10 @@ export const bodyLimit = 1024 * 1024
  * Reads a callback request. Before body parsers it reads the form itself; behind one it takes `req.body`.
  * @throws JitError `answer_too_large`, `answer_malformed`, `body_consumed`, `method_not_allowed`
  */
-export async function readIncoming(req: IncomingMessage & { body?: unknown }): Promise<Incoming> {
+export async function readIncoming(
+  req: IncomingMessage & { body?: unknown },
+  accepts: 'form' | 'form or JSON' = 'form',
+): Promise<Incoming> {
   const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
   if (req.method === 'GET') return { method: 'GET', query, body: null }
   // A HEAD among others: a link scanner's must not use up the sign-in of a person.
@@ -25,6 +28,9 @@ export async function readIncoming(req: IncomingMessage & { body?: unknown }): P
     )
   }
   const type = (req.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
+  if (type === 'application/json' && accepts === 'form or JSON') {
+    return { method: 'POST', query, body: fromParsed(json(await text(req))) }
+  }
   if (type !== 'application/x-www-form-urlencoded') {
     req.resume()
     throw new JitError(
@@ -54,6 +60,14 @@ async function text(req: IncomingMessage): Promise<string> {
   }
   if (size > bodyLimit) throw tooLarge()
   return Buffer.concat(chunks).toString('utf8')
+}
+
+function json(body: string): unknown {
+  try {
+    return JSON.parse(body)
+  } catch (cause) {
+    throw new JitError('answer_malformed', 'the body is not JSON', { cause })
+  }
 }
 
 /** What a body parser made of the form: fields of text or lists of text; anything nested is refused. */

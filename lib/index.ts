@@ -1,5 +1,7 @@
+export { putSealed, takeSealed } from './attempt.js'
 export type { AuditEvent, EventType } from './audit.js'
 export { directoryFromFile, staticDirectory } from './directory.js'
+export type { WayIn } from './discovery.js'
 export { type ErrorCode, errorCodes, JitError } from './errors.js'
 export {
   AssertedIdentity,
@@ -11,8 +13,38 @@ export {
 } from './identity.js'
 export { createJit, type Hypothesis, type Jit, type JitOptions, type LogEntry } from './jit.js'
 export type { AuthenticateOptions, Handler, ProvisionOptions } from './middleware.js'
-export type { DenyReason, Outcome, Plan, Reason, TraceEntry } from './plan.js'
-export type { Connection, DirectoryInput, OidcConnection, Organization, SamlConnection } from './policy.js'
+export { escapeHtml } from './pages.js'
+export type { DenyReason, DomainFacts, Outcome, Plan, Proof, Reason, TraceEntry } from './plan.js'
+export type {
+  Connection,
+  DirectoryInput,
+  EmailProvider,
+  OidcConnection,
+  Organization,
+  Provider,
+  SamlConnection,
+  SocialProvider,
+} from './policy.js'
 export type { JitResult, JitUser, SessionMembership } from './session.js'
 export type * from './store.js'
-export { type Attempt, type Incoming, type Services, type Strategy, single } from './strategy.js'
+export {
+  type ImportResult,
+  type StoreDirectory,
+  type StoreDirectoryOptions,
+  storeDirectory,
+} from './store-directory.js'
+export {
+  type Attempt,
+  type CodeAnswer,
+  type CodeProof,
+  type CodeRequest,
+  codeLifetime,
+  type EmailServices,
+  type EmailStrategy,
+  type Entry,
+  type Incoming,
+  type Services,
+  type Strategy,
+  single,
+} from './strategy.js'
+export type { SecretKey } from './vault.js'

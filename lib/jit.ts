@@ -1,16 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import * as z from 'zod'
+import { requestLimit } from './deadline.js'
 import { type ErrorCode, JitError } from './errors.js'
-import type { AssertedIdentity, Source } from './identity.js'
-import { normalizeEmail, readClaims } from './identity.js'
+import { type EmailVerified, normalizeEmail, readClaims } from './identity.js'
 import * as middleware from './middleware.js'
 import { usePassport } from './passport.js'
 import type { IdentityFacts, Plan } from './plan.js'
-import type { Connection } from './policy.js'
+import type { EmailProvider } from './policy.js'
 import { explain } from './provision.js'
+import { routes } from './routes.js'
 import type { Directory, Lock, Once, Operation, Store } from './store.js'
-import type { Strategy } from './strategy.js'
+import type { EmailStrategy, Entry, Strategy } from './strategy.js'
 
 /** A line of the log; never holds a token, a code or an assertion. */
 export interface LogEntry {
@@ -31,7 +32,8 @@ export interface JitOptions {
   lock: Lock
   once: Once
   directory: Directory
-  strategies: readonly Strategy[]
+  /** Protocols and methods the app speaks; every connection and provider of the directory needs its own. */
+  strategies: readonly (Strategy | EmailStrategy)[]
   /** Takes log lines; by default they go to standard error as JSON. */
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
@@ -40,13 +42,17 @@ export interface JitOptions {
   fetch?: typeof globalThis.fetch
 }
 
-/** Who might sign in, for `explain`; `claims` are read by the connection's own mapping. */
-export interface Hypothesis {
-  readonly connection: string
+/**
+ * Who might sign in, for `explain`; `claims` are read by the entry's own mapping. What only the strategy can
+ * tell is stated: `issuer` (by default an OIDC connection's own), and by a provider whether it takes the address
+ * for verified (by default as a connection would read `email_verified`).
+ */
+export type Hypothesis = {
   readonly subject: string
   readonly claims: Readonly<Record<string, unknown>>
   readonly issuer?: string
-}
+  readonly emailVerified?: EmailVerified
+} & ({ readonly connection: string } | { readonly provider: string })
 
 export interface Jit {
   /** Registers the Passport strategies `jit` and one for each protocol, and (de)serialization. */
@@ -60,6 +66,8 @@ export interface Jit {
   explain: (hypothesis: Hypothesis) => Promise<Plan>
   /** Resolves when tables and directory are in the store; requests wait for it, start-up scripts may. */
   ready: () => Promise<void>
+  /** What is set up oddly, by the directory and by the strategies' checks; logged at start as well. */
+  warnings: readonly string[]
   /** Refusals since the start, by code. */
   refusals: () => Readonly<Partial<Record<ErrorCode, number>>>
 }
@@ -84,8 +92,12 @@ const optionsSchema = z.object({
   store: port('store', 'load', 'user', 'commit', 'migrate'),
   lock: port('lock', 'acquire'),
   once: port('once', 'put', 'take', 'claim'),
-  directory: port('directory', 'organization', 'connection', 'domainOwner'),
-  strategies: z.array(port('strategies', 'attemptKey', 'begin', 'complete')).min(1, 'at least one strategy'),
+  directory: port('directory', 'organization', 'connection', 'provider', 'providers', 'domain'),
+  strategies: z
+    .array(
+      z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
+    )
+    .min(1, 'at least one strategy'),
 })
 
 function port(name: string, ...methods: string[]) {
@@ -109,18 +121,22 @@ export function createJit(options: JitOptions): Jit {
   const { baseUrl, path, returnTo } = parsed.data!
   const log = options.log ?? ((entry) => console.error(JSON.stringify(entry)))
   const now = options.now ?? Date.now
-  const strategies = new Map<string, Strategy>(
-    options.strategies.map((strategy) => [strategy.protocol, strategy]),
-  )
-  for (const message of [...(options.directory.warnings ?? []), ...check(options.directory, strategies)]) {
-    log({ level: 'warn', message })
+  const strategies = new Map<string, Strategy>()
+  let email: EmailStrategy | null = null
+  for (const strategy of options.strategies) {
+    if (strategy.protocol === 'email') email = strategy as EmailStrategy
+    else strategies.set(strategy.protocol, strategy as Strategy)
   }
-  if (baseUrl.startsWith('http:') && !/^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|$)/.test(baseUrl)) {
-    log({ level: 'warn', message: `baseUrl: ${baseUrl} is plain http, so cookies travel unprotected` })
+  const loopback = /^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|$)/
+  const warnings = [...(options.directory.warnings ?? []), ...check(options.directory, strategies, email)]
+  if (baseUrl.startsWith('http:') && !loopback.test(baseUrl)) {
+    warnings.push(`baseUrl: ${baseUrl} is plain http, so cookies travel unprotected`)
   }
+  for (const message of warnings) log({ level: 'warn', message })
 
   const counters: Partial<Record<ErrorCode, number>> = {}
   const correlations = new WeakMap<IncomingMessage, string>()
+  const deadlines = new WeakMap<IncomingMessage, number>()
   const correlationId = (req: IncomingMessage) => {
     const id = correlations.get(req) ?? randomUUID()
     correlations.set(req, id)
@@ -136,10 +152,16 @@ export function createJit(options: JitOptions): Jit {
     once: options.once,
     directory: options.directory,
     strategies,
+    email,
     now,
     fetch: options.fetch ?? globalThis.fetch,
-    destinations: new WeakMap<AssertedIdentity, string>(),
+    destinations: new WeakMap(),
     correlationId,
+    until: (req) => {
+      const until = deadlines.get(req) ?? performance.now() + requestLimit
+      deadlines.set(req, until)
+      return until
+    },
     refused: (error, req) => {
       if (counted.has(error)) return error
       counted.add(error)
@@ -168,7 +190,7 @@ export function createJit(options: JitOptions): Jit {
   const counted = new WeakSet<JitError>()
   return {
     passport: (passport) => usePassport(ports, passport),
-    routes: () => middleware.routes(ports),
+    routes: () => routes(ports),
     authenticate: (chosen) => middleware.authenticate(ports, chosen),
     provision: (chosen) => middleware.provision(ports, chosen),
     errorPage: () => middleware.errorPage(ports),
@@ -177,25 +199,35 @@ export function createJit(options: JitOptions): Jit {
       return explain(ports, await suppose(options.directory, hypothesis, now()))
     },
     ready: ports.ready,
+    warnings,
     refusals: () => ({ ...counters }),
   }
 }
 
-function check(directory: Directory, strategies: ReadonlyMap<string, Strategy>): string[] {
+function check(
+  directory: Directory,
+  strategies: ReadonlyMap<string, Strategy>,
+  email: EmailStrategy | null,
+): string[] {
   const problems: string[] = []
   const warnings: string[] = []
-  for (const connection of directory.entries?.connections ?? []) {
-    const strategy = strategies.get(connection.protocol)
-    if (!strategy) {
+  const entries: readonly (Entry | EmailProvider)[] = [
+    ...(directory.entries?.connections ?? []),
+    ...(directory.entries?.providers ?? []),
+  ]
+  for (const entry of entries) {
+    const kind = entry.protocol === 'social' || entry.protocol === 'email' ? 'provider' : 'connection'
+    if (entry.protocol === 'email' ? email : strategies.has(entry.protocol)) {
+      if (entry.protocol === 'email') continue
+      try {
+        warnings.push(...(strategies.get(entry.protocol)!.check?.(entry) ?? []))
+      } catch (error) {
+        problems.push(error instanceof Error ? error.message : String(error))
+      }
+    } else {
       problems.push(
-        `connection "${connection.id}": no strategy for protocol "${connection.protocol}"; add ${connection.protocol}Strategy() to strategies`,
+        `${kind} "${entry.id}": no strategy for "${entry.protocol}"; add ${entry.protocol}Strategy() to strategies`,
       )
-      continue
-    }
-    try {
-      warnings.push(...(strategy.check?.(connection) ?? []))
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error))
     }
   }
   if (problems.length > 0) fail(problems)
@@ -236,22 +268,31 @@ async function prepare(store: Store, directory: Directory): Promise<void> {
 }
 
 async function suppose(directory: Directory, hypothesis: Hypothesis, now: number): Promise<IdentityFacts> {
-  const connection: Connection | null = await directory.connection(hypothesis.connection)
-  if (!connection)
-    throw new JitError('connection_unknown', `there is no connection "${hypothesis.connection}"`)
-  const { email, groups, profile } = readClaims(hypothesis.claims, connection.attributes)
-  const source: Source = `connection:${connection.id}`
-  const verified = hypothesis.claims.email_verified
+  const { claims, subject } = hypothesis
+  const entry =
+    'connection' in hypothesis
+      ? await directory.connection(hypothesis.connection)
+      : await directory.provider(hypothesis.provider)
+  if (!entry) {
+    throw new JitError(
+      'connection_unknown',
+      `there is no entry for ${JSON.stringify({ ...hypothesis, claims: undefined })}`,
+    )
+  }
+  const mapping = 'attributes' in entry ? { email: 'email', ...entry.attributes } : { email: 'email' }
+  const { email, groups, profile } = readClaims(claims, mapping)
+  const verified = claims.email_verified
   return {
-    source,
-    sourceVersion: connection.version,
-    issuer: hypothesis.issuer ?? (connection.protocol === 'oidc' ? connection.issuer : ''),
-    subject: hypothesis.subject,
+    source: 'connection' in hypothesis ? `connection:${entry.id}` : `provider:${entry.id}`,
+    sourceVersion: entry.version,
+    issuer: hypothesis.issuer ?? ('issuer' in entry ? entry.issuer : ''),
+    subject,
     email: email === undefined ? null : normalizeEmail(email),
-    emailVerified: verified === undefined ? 'unstated' : verified === true ? 'yes' : 'no',
+    emailVerified:
+      hypothesis.emailVerified ?? (verified === undefined ? 'unstated' : verified === true ? 'yes' : 'no'),
     profile,
     groups,
-    claims: hypothesis.claims,
+    claims,
     at: now,
   }
 }

@@ -1,17 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import {
-  type AuthenticatePorts,
-  begin,
-  finish,
-  isAnswer,
-  metadata,
-  type Route,
-  type Step,
-} from './authenticate.js'
+import { type AuthenticatePorts, begin, finish, isAnswer, type Route, type Step } from './authenticate.js'
+import { within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity } from './identity.js'
-import { type ProvisionPorts, provision as provisionIdentity } from './provision.js'
-import { type JitResult, type JitUser, signedInUser } from './session.js'
+import { escapeHtml, form, json, page, wantsHtml } from './pages.js'
+import type { ProvisionPorts } from './provision.js'
+import type { JitResult, JitUser } from './session.js'
+import { signIn } from './sign-in.js'
+import type { EmailStrategy } from './strategy.js'
 
 declare module 'http' {
   interface IncomingMessage {
@@ -27,7 +23,7 @@ export type Next = (error?: unknown) => void
 export type Handler = (req: IncomingMessage, res: ServerResponse, next: Next) => void
 
 /** Passport's additions to a request, where `passport.session()` ran. */
-interface PassportRequest extends IncomingMessage {
+export interface PassportRequest extends IncomingMessage {
   user?: unknown
   originalUrl?: string
   session?: unknown
@@ -40,9 +36,16 @@ export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {
   readonly ready: () => Promise<void>
   /** The id that ties response, log line and audit event of a request together. */
   readonly correlationId: (req: IncomingMessage) => string
+  /** When this request is given up, on the clock of `performance.now()`. */
+  readonly until: (req: IncomingMessage) => number
   /** Return addresses of identities on their way from `authenticate` to `provision`. */
   readonly returnTo: string
-  readonly destinations: WeakMap<AssertedIdentity, string>
+  readonly destinations: WeakMap<
+    AssertedIdentity,
+    Pick<Extract<Step, { kind: 'identity' }>, 'returnTo' | 'waiting'>
+  >
+  /** The e-mail method, where the app has it. */
+  readonly email: EmailStrategy | null
   /** Logs and counts a refusal; gives it back with its correlation id. */
   readonly refused: (error: JitError, req: IncomingMessage) => JitError
 }
@@ -54,13 +57,12 @@ type Done = 'pass' | undefined
  * An async handler as Connect wants it: every failure reaches `next` as a logged `JitError`. `next` is called
  * outside the promise, so that what a later handler throws is not taken for a failure of ours.
  */
-function handler(
+export function handler(
   ports: MiddlewarePorts,
   work: (req: PassportRequest, res: ServerResponse) => Promise<Done>,
 ): Handler {
   return (req, res, next) => {
-    ports
-      .ready()
+    within(ports.until(req) - performance.now(), ports.ready())
       .then(() => work(req, res))
       .then(
         (done) => done === 'pass' && process.nextTick(next),
@@ -70,15 +72,21 @@ function handler(
   }
 }
 
-export interface AuthenticateOptions {
-  /** Id of the connection. */
-  readonly connection: string
-  /** Path of this very handler, to which the IdP answers; the connection's own callback path by default. */
+export type AuthenticateOptions = {
+  /** Path of this very handler, to which the IdP answers; the kit's own callback path by default. */
   readonly callback?: string
-}
+} & ({ readonly connection: string } | { readonly provider: string })
 
-export function routeOf(ports: AuthenticatePorts, { connection, callback }: AuthenticateOptions): Route {
-  return { connection, callback: callback ?? `${ports.path}/sso/${connection}/callback` }
+export function routeOf(ports: AuthenticatePorts, options: AuthenticateOptions): Route {
+  return 'connection' in options
+    ? {
+        source: `connection:${options.connection}`,
+        callback: options.callback ?? `${ports.path}/sso/${options.connection}/callback`,
+      }
+    : {
+        source: `provider:${options.provider}`,
+        callback: options.callback ?? `${ports.path}/social/${options.provider}/callback`,
+      }
 }
 
 /** Starts a sign-in, or ends it where the request is the IdP's answer; then `req.assertedIdentity` is set. */
@@ -88,7 +96,7 @@ export function authenticate(ports: MiddlewarePorts, options: AuthenticateOption
     const step = await (isAnswer(req) ? finish : begin)(ports, req, res, route)
     if (step.kind !== 'identity') return respond(res, step)
     req.assertedIdentity = step.identity
-    ports.destinations.set(step.identity, step.returnTo)
+    ports.destinations.set(step.identity, step)
     return 'pass'
   })
 }
@@ -100,137 +108,23 @@ export interface ProvisionOptions {
 
 /** Finds or makes the account of `req.assertedIdentity`, sets `req.user` and `req.jit`, and signs in. */
 export function provision(ports: MiddlewarePorts, options: ProvisionOptions = {}): Handler {
-  return handler(ports, async (req) => {
-    await signIn(ports, req, options)
-    return 'pass'
+  return handler(ports, async (req, res) => {
+    const identity = req.assertedIdentity
+    if (!AssertedIdentity.is(identity)) {
+      throw new JitError(
+        'identity_unproven',
+        'jit.provision() found no req.assertedIdentity; put jit.authenticate() or a strategy of this kit before it',
+      )
+    }
+    const { returnTo, waiting } = ports.destinations.get(identity) ?? {
+      returnTo: ports.returnTo,
+      waiting: null,
+    }
+    const { done, location } = await signIn(ports, req, res, identity, { ...options, returnTo, waiting })
+    if (done) return 'pass'
+    res.writeHead(303, { location }).end()
+    return undefined
   })
-}
-
-async function signIn(
-  ports: MiddlewarePorts,
-  req: PassportRequest,
-  options: ProvisionOptions,
-): Promise<void> {
-  const identity = req.assertedIdentity
-  if (!AssertedIdentity.is(identity)) {
-    throw new JitError(
-      'identity_unproven',
-      'jit.provision() found no req.assertedIdentity; put jit.authenticate() or a strategy of this kit before it',
-    )
-  }
-  const withSession = options.session !== false
-  if (withSession && (!req.session || !req.logIn)) {
-    throw new JitError(
-      'session_missing',
-      'put session(…) and passport.session() before the JIT routes, or use jit.provision({ session: false })',
-    )
-  }
-  const correlationId = ports.correlationId(req)
-  const done = await provisionIdentity(ports, identity, correlationId)
-  const { outcome, reason, joined, granted, revoked, decision } = done
-  const jit = { outcome, reason, joined, granted, revoked, decision, correlationId }
-  const user = await signedInUser(ports.directory, identity.source, done)
-  // Set before the session is made: the serializer keeps it there.
-  req.jit = jit
-  if (withSession) {
-    await new Promise<void>((resolve, reject) => {
-      req.logIn!(user, {}, (error) =>
-        error ? reject(asJitError(error, 'unavailable', 'the session could not be saved')) : resolve(),
-      )
-    })
-  } else {
-    req.user = user
-  }
-  req.jit = { ...jit, returnTo: ports.destinations.get(identity) ?? ports.returnTo }
-}
-
-/** All routes below `path`. */
-export function routes(ports: MiddlewarePorts): Handler {
-  const prefix = `${ports.path}/`
-  return (req: PassportRequest, res, next) => {
-    const url = req.url ?? '/'
-    const full = req.originalUrl ?? url
-    const mount = full.endsWith(url) ? full.slice(0, full.length - url.length) : ''
-    if (mount !== '' && mount !== '/') {
-      const message = `jit.routes() is mounted at "${mount}" but answers "${ports.path}/…"; use app.use(jit.routes()) and set createJit({ path }) instead`
-      return next(ports.refused(new JitError('path_mismatch', message), req))
-    }
-    const path = url.split('?')[0]!
-    const route = path.startsWith(prefix) ? match(path.slice(prefix.length)) : null
-    if (!route) return next()
-    handler(ports, async () => {
-      if (!route.methods.includes(req.method ?? '')) {
-        res.setHeader('allow', route.methods.join(', '))
-        throw new JitError(
-          'method_not_allowed',
-          `${req.method} ${path} is not a route; it takes ${route.methods.join(', ')}`,
-        )
-      }
-      res.setHeader('cache-control', 'no-store')
-      await route.run(ports, req, res)
-      return undefined
-    })(req, res, next)
-  }
-}
-
-interface Matched {
-  readonly methods: readonly string[]
-  readonly run: (ports: MiddlewarePorts, req: PassportRequest, res: ServerResponse) => Promise<void>
-}
-
-function match(rest: string): Matched | null {
-  if (rest === 'logout') return { methods: ['POST'], run: logout }
-  const [, connection, action] = /^sso\/([^/]+)(?:\/(callback|metadata))?$/.exec(rest) ?? []
-  if (connection === undefined) return null
-  const route = (ports: MiddlewarePorts) => routeOf(ports, { connection })
-  if (action === 'metadata') {
-    return {
-      methods: ['GET'],
-      run: async (ports, _req, res) => {
-        const xml = await metadata(ports, route(ports))
-        res.writeHead(200, { 'content-type': 'application/samlmetadata+xml; charset=utf-8' }).end(xml)
-      },
-    }
-  }
-  if (action === 'callback') {
-    return {
-      methods: ['GET', 'POST'],
-      run: async (ports, req, res) => {
-        const step = await finish(ports, req, res, route(ports))
-        if (step.kind !== 'identity') return respond(res, step)
-        req.assertedIdentity = step.identity
-        ports.destinations.set(step.identity, step.returnTo)
-        await signIn(ports, req, {})
-        res.writeHead(303, { location: step.returnTo }).end()
-      },
-    }
-  }
-  return {
-    methods: ['GET'],
-    run: async (ports, req, res) => respond(res, await begin(ports, req, res, route(ports))),
-  }
-}
-
-/** Ends the session on the server. A request that another site caused is refused. */
-async function logout(ports: MiddlewarePorts, req: PassportRequest, res: ServerResponse): Promise<void> {
-  const site = req.headers['sec-fetch-site']
-  const origin = req.headers.origin
-  // The browser's own word first: under `Referrer-Policy: no-referrer` the origin of our own form is "null".
-  const foreign =
-    site === undefined
-      ? origin !== undefined && origin !== ports.baseUrl
-      : site !== 'same-origin' && site !== 'none'
-  if (foreign) {
-    throw new JitError('cross_site', `sign-out asked for by ${origin ?? site}, not by ${ports.baseUrl}`)
-  }
-  if (req.logout) {
-    await new Promise<void>((resolve, reject) => {
-      req.logout!({}, (error) =>
-        error ? reject(asJitError(error, 'unavailable', 'the session could not be ended')) : resolve(),
-      )
-    })
-  }
-  res.writeHead(303, { location: ports.returnTo }).end()
 }
 
 /** Writes a step that is not the end of a sign-in. */
@@ -240,14 +134,9 @@ export function respond(res: ServerResponse, step: Exclude<Step, { kind: 'identi
     return
   }
   const who = step.email ? ` as <strong>${escapeHtml(step.email)}</strong>` : ''
-  page(
-    res,
-    200,
-    'Continue signing in?',
-    `<p>Your identity provider sent you here to sign in${who}.</p>
-<form method="post" action="${escapeHtml(step.action)}"><input type="hidden" name="ticket" value="${escapeHtml(step.ticket)}">
-<button>Continue</button></form><p class="note">Close this page if you did not mean to.</p>`,
-  )
+  const body = `<p>Your identity provider sent you here to sign in${who}.</p>
+${form(step.action, { ticket: step.ticket }, '<button>Continue</button>')}<p class="note">Close this page if you did not mean to.</p>`
+  page(res, 200, 'Continue signing in?', body)
 }
 
 /** Express error handler that shows a refusal: a page to a person, JSON to a program. */
@@ -258,32 +147,19 @@ export function errorPage(ports: Pick<MiddlewarePorts, 'returnTo'>) {
       return
     }
     for (const [name, value] of Object.entries(error.headers)) res.setHeader(name, value)
-    const { code, status, publicMessage, correlationId } = error
-    if ((req.headers.accept ?? '').includes('text/html')) {
-      const body = `<p>${escapeHtml(publicMessage)}</p><p><a href="${escapeHtml(ports.returnTo)}">Back to the start</a></p>
+    const { code, status, publicMessage, correlationId, ways } = error
+    if (!wantsHtml(req))
+      return json(res, status, {
+        error: code,
+        message: publicMessage,
+        correlationId,
+        ...(ways.length > 0 && { ways }),
+      })
+    const start = ways
+      .map(({ start, name }) => `<p><a href="${escapeHtml(start)}">${escapeHtml(name)}</a></p>`)
+      .join('')
+    const body = `<p>${escapeHtml(publicMessage)}</p>${start}<p><a href="${escapeHtml(ports.returnTo)}">Back to the start</a></p>
 <p class="note">${code}${correlationId ? ` · ${escapeHtml(correlationId)}` : ''}</p>`
-      page(res, status, 'You are not signed in', body)
-      return
-    }
-    res.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
-    res.end(JSON.stringify({ error: code, message: publicMessage, correlationId }))
+    page(res, status, 'You are not signed in', body)
   }
-}
-
-function page(res: ServerResponse, status: number, title: string, body: string): void {
-  res.writeHead(status, {
-    'content-type': 'text/html; charset=utf-8',
-    'cache-control': 'no-store',
-    'content-security-policy':
-      "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    'referrer-policy': 'no-referrer',
-  })
-  res.end(`<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${title}</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:30rem;margin:12vh auto;padding:0 1.5rem;color:#1c2230}
-h1{font-size:1.4rem}.note{color:#667;font-size:.8rem}button{font:inherit;padding:.5rem 1.2rem}</style>
-<h1>${title}</h1>${body}</html>`)
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { begin, finish, isAnswer, type Step } from './authenticate.js'
+import { begin, finish, isAnswer } from './authenticate.js'
+import { requestLimit, within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
-import { type AuthenticateOptions, type MiddlewarePorts, respond, routeOf } from './middleware.js'
+import { type MiddlewarePorts, respond, routeOf } from './middleware.js'
 import { type JitUser, type SessionSlot, sessionUser } from './session.js'
 
 declare global {
@@ -23,6 +24,13 @@ interface ExpressRequest extends IncomingMessage {
   params?: Record<string, string | undefined>
 }
 
+/** Options of `passport.authenticate(name, …)`. */
+interface PassportOptions {
+  connection?: string
+  provider?: string
+  callback?: string
+}
+
 /** What Passport grafts onto the copy of a strategy that serves one request. */
 interface PassportActions {
   success(identity: AssertedIdentity): void
@@ -38,7 +46,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
   for (const name of ['jit', ...ports.strategies.keys()]) {
     passport.use(name, {
       name,
-      authenticate(this: PassportActions, req: ExpressRequest, options: Partial<AuthenticateOptions> = {}) {
+      authenticate(this: PassportActions, req: ExpressRequest, options: PassportOptions = {}) {
         run(ports, name, req, options).then(
           (identity) => identity && this.success(identity),
           (error) => this.error(ports.refused(asJitError(error, 'unavailable', 'sign-in failed'), req)),
@@ -68,17 +76,14 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
     slot: SessionSlot,
     done: (error: unknown, user?: Express.User | false) => void,
   ) => {
-    ports
-      .ready()
-      .then(() => sessionUser(ports.store, ports.directory, slot))
-      .then(
-        (user) => {
-          if (user) req.jit = slot.jit
-          done(null, user ?? false)
-        },
-        (error) =>
-          done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),
-      )
+    const user = ports.ready().then(() => sessionUser(ports.store, ports.directory, slot))
+    within(requestLimit, user).then(
+      (user) => {
+        if (user) req.jit = slot.jit
+        done(null, user ?? false)
+      },
+      (error) => done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),
+    )
   }
   // Passport tells the forms of these functions apart by their number of parameters.
   passport.serializeUser(serialize as never)
@@ -90,34 +95,34 @@ async function run(
   ports: MiddlewarePorts,
   name: string,
   req: ExpressRequest,
-  options: Partial<AuthenticateOptions>,
+  options: PassportOptions,
 ): Promise<AssertedIdentity | null> {
   await ports.ready()
-  const id = options.connection ?? req.params?.connection
-  const res = req.res
-  if (!id)
-    throw new JitError(
-      'config_invalid',
-      `passport.authenticate("${name}") needs { connection } or a route with :connection`,
-    )
-  if (!res)
-    throw new JitError(
-      'config_invalid',
-      `passport.authenticate("${name}") needs Express; on Connect use jit.authenticate()`,
-    )
-  const connection = await ports.directory.connection(id)
-  if (name !== 'jit' && connection && connection.protocol !== name) {
-    throw new JitError(
-      'config_invalid',
-      `connection "${id}" speaks ${connection.protocol}; use passport.authenticate("${connection.protocol}")`,
+  const misused = (message: string) =>
+    new JitError('config_invalid', `passport.authenticate("${name}") ${message}`)
+  const connection = options.connection ?? req.params?.connection
+  const provider = options.provider ?? req.params?.provider
+  if (!req.res) throw misused('needs Express; on Connect use jit.authenticate()')
+  if (!connection && !provider)
+    throw misused('needs { connection } or { provider }, or a route with :connection or :provider')
+  const entry = connection
+    ? await ports.directory.connection(connection)
+    : await ports.directory.provider(provider!)
+  if (name !== 'jit' && entry && entry.protocol !== name) {
+    throw misused(
+      `cannot serve "${entry.id}", which speaks ${entry.protocol}; use passport.authenticate("${entry.protocol}")`,
     )
   }
-  const route = routeOf(ports, { ...options, connection: id })
-  const step: Step = await (isAnswer(req) ? finish : begin)(ports, req, res, route)
+  const callback = options.callback === undefined ? {} : { callback: options.callback }
+  const route = routeOf(
+    ports,
+    connection ? { connection, ...callback } : { provider: provider!, ...callback },
+  )
+  const step = await (isAnswer(req) ? finish : begin)(ports, req, req.res, route)
   if (step.kind !== 'identity') {
-    respond(res, step)
+    respond(req.res, step)
     return null
   }
-  ports.destinations.set(step.identity, step.returnTo)
+  ports.destinations.set(step.identity, step)
   return step.identity
 }

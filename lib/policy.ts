@@ -1,3 +1,5 @@
+import { DOMAINS as publicMailDomains } from 'free-email-domains-list'
+import { parse as parseHost } from 'tldts'
 import * as z from 'zod'
 import { normalizeDomain } from './identity.js'
 
@@ -17,12 +19,42 @@ const assignableRole = role.refine((name) => name !== ownerRole, {
   message: `"${ownerRole}" is never given by policy; a person hands it on`,
 })
 
-const domain = z
-  .string()
-  .refine((name) => normalizeDomain(name) !== null, {
-    error: ({ input }) => `"${input}" is not a plain ASCII domain such as "acme.example" (use its xn-- form)`,
-  })
-  .transform((name) => normalizeDomain(name)!)
+/** Set aside for examples (RFC 2606 §3), whatever a list of mail providers says. */
+const reserved = new Set(['example.com', 'example.net', 'example.org'])
+
+/**
+ * An e-mail domain, or with a leading `*.` every subdomain of one. Names below which strangers register (public
+ * suffixes, by the Public Suffix List with its private part) and providers whose mailboxes anybody can get are
+ * refused: nobody can own them, so nobody can vouch for them.
+ */
+const domain = z.string().transform((pattern, context) => {
+  const name = normalizeDomain(pattern.replace(/^\*\./, ''))
+  const refuse = (message: string) => {
+    context.issues.push({ code: 'custom', message, input: pattern })
+    return z.NEVER
+  }
+  if (name === null) {
+    return refuse(`"${pattern}" is not a plain ASCII domain such as "acme.example" (use its xn-- form)`)
+  }
+  if (parseHost(name, { allowPrivateDomains: true }).publicSuffix === name) {
+    return refuse(`"${pattern}" is a public suffix: strangers register names below it`)
+  }
+  if (publicMailDomains.has(name) && !reserved.has(name)) {
+    return refuse(`"${pattern}" is a public mail provider: anybody can get a mailbox there`)
+  }
+  return pattern.startsWith('*.') ? `*.${name}` : name
+})
+
+/** Whether an exact domain is one of the patterns, or below one that starts with `*.`. */
+export function covers(patterns: readonly string[], name: string): boolean {
+  return candidates(name).some((candidate) => patterns.includes(candidate))
+}
+
+/** The patterns that could name a domain, the closest first: itself, then `*.` of each parent. */
+export function candidates(name: string): string[] {
+  const labels = name.split('.')
+  return [name, ...labels.slice(1, -1).map((_, index) => `*.${labels.slice(index + 1).join('.')}`)]
+}
 
 const httpUrl = z.url({ protocol: /^https?$/, error: 'an absolute http(s) URL' })
 
@@ -118,14 +150,102 @@ export const organizationSchema = z.strictObject({
     .prefault({}),
 })
 
+/** What every app-wide way in has: it belongs to no organization. */
+const providerShape = {
+  enabled: z.boolean().default(true),
+  /** Whether somebody without an account may make one, where no domain policy says so. */
+  signUp: z.enum(['open', 'invitation']).default('open'),
+}
+
+const emailProvider = z.strictObject({ ...providerShape, enabled: z.boolean().default(false) })
+
+const socialShape = {
+  ...providerShape,
+  /** Becomes part of a URL and of the identity's source. */
+  id: id.refine((name) => name !== 'email', { message: '"email" is the e-mail method itself' }),
+  /** What the button says; the id by default. */
+  name: z.string().min(1).max(60).optional(),
+  clientId: z.string().min(1),
+  clientSecret: secret,
+  scopes: z.array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/)).optional(),
+  allowInsecureRequests: z.boolean().default(false),
+  /** Profile attributes by claim. The address is always the provider's own claim, which its flag is about. */
+  attributes: z
+    .record(z.string(), z.string().min(1))
+    .refine(
+      (names) => !('email' in names) && !('groups' in names),
+      '"email" and "groups" are not for mapping',
+    )
+    .default({ name: 'name' }),
+  /**
+   * An account with the same verified address, no identity of this provider yet: `prove` by a code, or
+   * `verified-email` where the provider's word for that very address is authoritative.
+   */
+  link: z.enum(['prove', 'verified-email']).default('prove'),
+}
+
+const clientAuthentication = z
+  .enum(['client_secret_post', 'client_secret_basic'])
+  .default('client_secret_post')
+
+const socialProvider = z.discriminatedUnion('preset', [
+  z.strictObject({
+    ...socialShape,
+    preset: z.literal('google'),
+    link: socialShape.link.default('verified-email'),
+  }),
+  z.strictObject({
+    ...socialShape,
+    preset: z.literal('microsoft'),
+    /** Whose accounts: everybody's, work and school, personal, or one tenant's by its id. */
+    tenant: z
+      .string()
+      .regex(
+        /^(?:common|organizations|consumers|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$/,
+        '"common", "organizations", "consumers" or a tenant id',
+      )
+      .default('common'),
+  }),
+  z.strictObject({ ...socialShape, preset: z.literal('apple') }),
+  z.strictObject({ ...socialShape, preset: z.literal('github') }),
+  z.strictObject({
+    ...socialShape,
+    preset: z.literal('oidc'),
+    issuer: httpUrl,
+    clientAuthentication,
+    /** Whether its `email_verified` is proof; only its own documentation can tell. */
+    emailVerifiedIsProof: z.boolean().default(false),
+  }),
+  z.strictObject({
+    ...socialShape,
+    preset: z.literal('oauth2'),
+    clientAuthentication,
+    authorizationEndpoint: httpUrl,
+    tokenEndpoint: httpUrl,
+    /** Answers who signed in; `subject` names the claim of the stable id. */
+    profileEndpoint: httpUrl,
+    subject: z.string().min(1).default('id'),
+    /** Lists `{ email, primary, verified }` entries, as GitHub does; without it no address is verified. */
+    emailsEndpoint: httpUrl.optional(),
+  }),
+  z.strictObject({
+    ...providerShape,
+    id: socialShape.id,
+    name: socialShape.name,
+    link: socialShape.link,
+    preset: z.literal('passport'),
+  }),
+])
+
 /** The file of `directoryFromFile`, and the object of `staticDirectory`. */
 export const directorySchema = z.strictObject({
   organizations: z.array(organizationSchema),
   connections: z.array(connectionSchema).default([]),
-  /** App-wide ways in. Parsed so that one file serves every version; what this version lacks is warned of. */
-  social: z.array(z.looseObject({ id })).default([]),
-  email: z.looseObject({ enabled: z.boolean().default(false) }).prefault({}),
+  social: z.array(socialProvider).default([]),
+  email: emailProvider.prefault({}),
 })
+
+type Parsed = z.output<typeof directorySchema>
 
 /** What a person may write: `directorySchema` before its defaults. */
 export type DirectoryInput = z.input<typeof directorySchema>
@@ -139,12 +259,25 @@ export type Organization = Readonly<z.output<typeof organizationSchema>> & { rea
 export type SamlConnection = Entry<z.output<typeof samlConnection>>
 export type OidcConnection = Entry<z.output<typeof oidcConnection>>
 export type Connection = SamlConnection | OidcConnection
+/** The e-mail method; its id is `email`. */
+export type EmailProvider = Readonly<z.output<typeof emailProvider>> & {
+  readonly id: 'email'
+  readonly protocol: 'email'
+  readonly link: 'verified-email'
+  readonly version: string
+}
+export type SocialProvider = Readonly<z.output<typeof socialProvider>> & {
+  readonly protocol: 'social'
+  readonly version: string
+}
+export type Provider = EmailProvider | SocialProvider
 
 /**
  * What the parsed entries contradict in each other; each a sentence that names the entry and the key.
- * Ids and domains are compared as they are matched at sign-in.
+ * Ids and domains are compared as they are matched at sign-in. `named` are the ids of all organizations, of
+ * those too that did not parse.
  */
-export function contradictions(config: z.output<typeof directorySchema>): string[] {
+export function contradictions(config: Parsed, named: ReadonlySet<unknown>): string[] {
   const problems: string[] = []
   const organizations = new Map(config.organizations.map((organization) => [organization.id, organization]))
   const twice = (kind: string, ids: string[]) => {
@@ -161,6 +294,16 @@ export function contradictions(config: z.output<typeof directorySchema>): string
     config.connections.map((entry) => entry.id),
   )
 
+  twice(
+    'social provider',
+    config.social.map((entry) => entry.id),
+  )
+  for (const { id, roles, domainJit } of config.organizations) {
+    for (const name of domainJit.roles.filter((role) => !roles.includes(role))) {
+      problems.push(`organization "${id}": domainJit.roles: it has no role "${name}"${nearest(name, roles)}`)
+    }
+  }
+
   const owners = new Map<string, string>()
   for (const { id, domains } of config.organizations) {
     for (const name of domains) {
@@ -174,6 +317,7 @@ export function contradictions(config: z.output<typeof directorySchema>): string
   for (const connection of config.connections) {
     const where = `connection "${connection.id}"`
     const organization = organizations.get(connection.organization)
+    if (!organization && named.has(connection.organization)) continue
     if (!organization) {
       const near = nearest(connection.organization, [...organizations.keys()])
       problems.push(`${where}: organization: there is no organization "${connection.organization}"${near}`)
@@ -215,27 +359,71 @@ export function contradictions(config: z.output<typeof directorySchema>): string
   return problems
 }
 
-/** What is allowed, but does not do what it seems to; each a sentence for the operator's log. */
-export function warnings(config: z.output<typeof directorySchema>): string[] {
+/**
+ * What is allowed, but does not do what it seems to, or more than it seems to: each a sentence that names the
+ * entries. Meant for the operator's log and for the page where the policy is saved.
+ */
+export function warnings(config: Parsed): string[] {
   const found: string[] = []
-  const lacking = (where: string) =>
-    found.push(`${where}: this version has SAML and OIDC only; this way in stays closed`)
-  if (config.email.enabled) lacking('email')
-  for (const provider of config.social) lacking(`social provider "${provider.id}"`)
-  for (const organization of config.organizations) {
-    if (organization.domainJit.enabled) lacking(`organization "${organization.id}": domainJit`)
+  const owners = new Map(
+    config.organizations.flatMap(({ id, domains }) => domains.map((name) => [name, id] as const)),
+  )
+  const vouched = ({ vouchesFor, organization }: Parsed['connections'][number]) =>
+    vouchesFor ?? config.organizations.find(({ id }) => id === organization)?.domains ?? []
+  const anyProvider = config.email.enabled || config.social.some(({ enabled }) => enabled)
+  for (const { id, domains, domainJit, requireSso } of config.organizations) {
+    const where = `organization "${id}"`
+    const sso = config.connections.filter(({ organization, enabled }) => organization === id && enabled)
+    if (requireSso && sso.length === 0) {
+      found.push(`${where}: requireSso is on and no connection is enabled, so none of its memberships counts`)
+    }
+    if (!domainJit.enabled) continue
+    if (domains.length === 0)
+      found.push(`${where}: domainJit is on, but it owns no domain, so it can never fire`)
+    if (!anyProvider)
+      found.push(`${where}: domainJit is on, but neither e-mail nor a social provider is enabled`)
+    for (const name of domains) {
+      const routed = sso.find(
+        (connection) => covers(vouched(connection), name) || vouched(connection).includes(name),
+      )
+      if (routed) {
+        found.push(
+          `${where}: domain "${name}" has both domainJit and SSO by connection "${routed.id}"; SSO wins, so domainJit does not run for it`,
+        )
+      }
+    }
   }
-  const owned = new Map(config.organizations.map(({ id, domains }) => [id, domains]))
-  for (const { id, organization, enabled, vouchesFor, outsiders } of config.connections) {
-    if (enabled && (vouchesFor ?? owned.get(organization) ?? []).length === 0 && outsiders === 'deny') {
-      found.push(`connection "${id}": it vouches for no e-mail domain, so nobody new can sign in through it`)
+  for (const connection of config.connections.filter(({ enabled }) => enabled)) {
+    const { id, organization, outsiders, jit, groups } = connection
+    const where = `connection "${id}"`
+    const patterns = vouched(connection)
+    if (patterns.length === 0 && outsiders === 'deny') {
+      found.push(`${where}: it vouches for no e-mail domain, so nobody new can sign in through it`)
+    }
+    for (const name of patterns) {
+      const owner = candidates(name.replace(/^\*\./, ''))
+        .map((pattern) => owners.get(pattern))
+        .find(Boolean)
+      if (owner !== undefined && owner !== organization) {
+        found.push(
+          `${where} of organization "${organization}" vouches for "${name}", which organization "${owner}" owns: its IdP can sign in as anybody there`,
+        )
+      }
+      if (owner === undefined) {
+        found.push(
+          `${where} vouches for "${name}", which no organization owns: discovery does not lead there`,
+        )
+      }
+    }
+    if (!jit.join && (jit.roles.length > 0 || Object.keys(groups.map).length > 0)) {
+      found.push(`${where}: jit.join is off, so jit.roles and groups.map can never fire`)
     }
   }
   return found
 }
 
 /** ` (did you mean "x"?)` for the closest candidate within two edits, else nothing. */
-export function nearest(word: string, candidates: readonly string[]): string {
+export function nearest(word: string, words: readonly string[]): string {
   const distance = (a: string, b: string): number => {
     let row = Array.from({ length: b.length + 1 }, (_, index) => index)
     for (let i = 1; i <= a.length; i++) {
@@ -247,7 +435,7 @@ export function nearest(word: string, candidates: readonly string[]): string {
     }
     return row[b.length]!
   }
-  const best = candidates
+  const best = words
     .map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits)[0]
   return best && best.edits <= Math.max(2, Math.floor(word.length / 4))

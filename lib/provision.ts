@@ -1,9 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { requestLimit, within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity } from './identity.js'
-import { emailStanding, type IdentityFacts, type Plan, planSignIn, type SignIn } from './plan.js'
+import { type IdentityFacts, type Plan, type Proof, planSignIn, type SignIn, type Way } from './plan.js'
 import type { Directory, Lease, Lock, Store } from './store.js'
+import { emailStanding } from './terms.js'
 
 export interface ProvisionPorts {
   readonly store: Store
@@ -19,11 +21,21 @@ export const provisionDefaults = {
   lockWaited: 2_000,
   replans: 8,
   /** Any answer within this, refusals included. */
-  deadline: 5_000,
+  deadline: requestLimit,
 } as const
 
 /** A plan that was carried out, with the id of its decision. */
 export type Provisioned = Extract<Plan, { verdict: 'allow' }> & { readonly decision: string | null }
+/** A plan that waits until the person has proved an address. */
+export type Unproved = Extract<Plan, { verdict: 'prove' }>
+
+export interface ProvisionCall {
+  readonly correlationId?: string
+  /** The address that was proved in the course of this sign-in. */
+  readonly proof?: Proof | null
+  /** When to give up, on the clock of `performance.now()`; five seconds from now by default. */
+  readonly until?: number
+}
 
 /**
  * The only writer of sign-ins: load, plan, lock, commit. A conflict or an unknown outcome is reloaded and
@@ -34,18 +46,20 @@ export type Provisioned = Extract<Plan, { verdict: 'allow' }> & { readonly decis
 export async function provision(
   ports: ProvisionPorts,
   identity: AssertedIdentity,
-  correlationId: string = randomUUID(),
-): Promise<Provisioned> {
+  call: ProvisionCall = {},
+): Promise<Provisioned | Unproved> {
   if (!AssertedIdentity.is(identity)) {
     throw new JitError(
       'identity_unproven',
       'provision() takes an identity that a strategy returned, nothing hand-made',
     )
   }
+  const { correlationId = randomUUID(), proof = null } = call
   const ids = { user: randomUUID(), change: randomUUID(), correlation: correlationId }
-  const until = performance.now() + provisionDefaults.deadline
+  const until = call.until ?? performance.now() + provisionDefaults.deadline
   let lease: Lease | null | undefined
   let attempted: Provisioned | null = null
+  let refreshed = false
   let obstacle: unknown = 'no attempt was made'
   try {
     for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
@@ -53,8 +67,16 @@ export async function provision(
       const left = until - performance.now()
       if (left <= 0) break
       try {
-        const signIn = await within(left, facts(ports, identity, ids))
+        const signIn = await within(left, facts(ports, identity, ids, proof))
         const plan = planSignIn(signIn)
+        if (plan.verdict === 'prove') return plan
+        if (plan.reason === 'connection_changed' && ports.directory.refresh && !refreshed) {
+          // What the directory remembers is older than what the store just said.
+          await within(left, ports.directory.refresh())
+          refreshed = true
+          attempt--
+          continue
+        }
         if (plan.changes === null) {
           if (plan.verdict === 'deny') throw new JitError(plan.reason, refusal(plan))
           return landed(attempted, plan)
@@ -80,6 +102,7 @@ export async function provision(
         }
         if (result.committed) return attempted!
         obstacle = result.conflict
+        refreshed = false
       } catch (error) {
         if (error instanceof JitError) throw error
         obstacle = error
@@ -95,42 +118,79 @@ export async function provision(
   })
 }
 
-/** What would happen, and why; reads once and writes nothing. */
+/** What would happen, and why; reads and writes nothing. */
 export async function explain(ports: ProvisionPorts, identity: IdentityFacts): Promise<Plan> {
   try {
-    return planSignIn(await facts(ports, identity, { user: 'new', change: 'none', correlation: 'none' }))
+    const ids = { user: 'new', change: 'none', correlation: 'none' }
+    return planSignIn(await facts(ports, identity, ids, null))
   } catch (error) {
     throw asJitError(error, 'unavailable', 'the store could not be read')
   }
 }
 
-async function facts(ports: ProvisionPorts, identity: IdentityFacts, ids: SignIn['ids']): Promise<SignIn> {
-  const id = identity.source.startsWith('connection:') ? identity.source.slice('connection:'.length) : null
-  const connection = id === null ? null : await ports.directory.connection(id)
-  if (!connection) throw new JitError('connection_unknown', `there is no connection for ${identity.source}`)
-  const organization = await ports.directory.organization(connection.organization)
+async function facts(
+  ports: ProvisionPorts,
+  identity: IdentityFacts,
+  ids: SignIn['ids'],
+  proof: Proof | null,
+): Promise<SignIn> {
+  const { directory, store } = ports
+  const way = await wayOf(directory, identity)
+  const domain = identity.email ? await directory.domain(identity.email.domain) : null
+  const standing = emailStanding({ identity, way, domain, proof })
+  const organizations = new Set<string>()
+  if (way.kind === 'connection') organizations.add(way.organization.id)
+  else if (domain?.owner?.domainJit.enabled) organizations.add(domain.owner.id)
+  const load = () =>
+    store.load({
+      source: identity.source,
+      issuer: identity.issuer,
+      subject: identity.subject,
+      // A connection's word about domains it does not vouch for must not even tell whether an account exists.
+      email: way.kind === 'provider' || standing === 'vouched' ? (identity.email?.address ?? null) : null,
+      organizations: [...organizations],
+    })
+  let snapshot = await load()
+  let ownDomain: SignIn['ownDomain'] = null
+  const own = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail?.split('@')[1]
+  if (way.kind === 'provider' && own !== undefined && own !== identity.email?.domain) {
+    ownDomain = await directory.domain(own)
+    const owner = ownDomain.owner
+    // A second read, for the rare account whose own domain has a policy and differs from what was asserted.
+    if (owner?.domainJit.enabled && owner.domainJit.existingUsers && !organizations.has(owner.id)) {
+      organizations.add(owner.id)
+      snapshot = await load()
+      const now = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail?.split('@')[1]
+      if (now !== own) throw new Error('the account changed between two reads')
+    }
+  }
+  return { identity, way, domain, ownDomain, proof, snapshot, now: ports.now(), ids }
+}
+
+async function wayOf(directory: Directory, identity: IdentityFacts): Promise<Way> {
+  const [kind, id] = identity.source.split(/:(.*)/s) as ['connection' | 'provider', string]
+  if (kind === 'provider') {
+    const provider = await directory.provider(id)
+    if (!provider) throw new JitError('connection_unknown', `there is no provider "${id}"`)
+    return { kind, provider }
+  }
+  const connection = await directory.connection(id)
+  if (!connection) throw new JitError('connection_unknown', `there is no connection "${id}"`)
+  const organization = await directory.organization(connection.organization)
   if (!organization) {
     throw new JitError(
       'config_invalid',
-      `connection "${connection.id}" names organization "${connection.organization}", which does not exist`,
+      `connection "${id}" names organization "${connection.organization}", which does not exist`,
     )
   }
-  const emailOwner = identity.email ? await ports.directory.domainOwner(identity.email.domain) : null
-  const vouched = emailStanding(identity, connection, emailOwner) === 'vouched'
-  const snapshot = await ports.store.load({
-    source: identity.source,
-    issuer: identity.issuer,
-    subject: identity.subject,
-    email: vouched ? identity.email!.address : null,
-    organizations: [organization.id],
-  })
-  return { identity, connection, organization, emailOwner, snapshot, now: ports.now(), ids }
+  return { kind, connection, organization }
 }
 
-/** One key per person: the vouched address, by which several connections meet, else the identity itself. */
-function lockKey({ identity, connection, emailOwner }: SignIn): string {
-  const vouched = emailStanding(identity, connection, emailOwner) === 'vouched'
-  const person = vouched
+/** One key per person: the address, by which several ways in meet, else the identity itself. */
+function lockKey(signIn: SignIn): string {
+  const { identity } = signIn
+  const matchable = ['vouched', 'proved'].includes(emailStanding(signIn))
+  const person = matchable
     ? ['email', identity.email!.address]
     : ['identity', identity.source, identity.issuer, identity.subject]
   return `sign-in:${createHash('sha256').update(JSON.stringify(person)).digest('base64url')}`
@@ -145,18 +205,4 @@ function landed(attempted: Provisioned | null, plan: Extract<Plan, { verdict: 'a
 
 function refusal(plan: Plan): string {
   return `refused with ${plan.reason}: ${plan.trace.map(({ rule, finding }) => `${rule}=${finding}`).join(' ')}`
-}
-
-async function within<T>(left: number, work: Promise<T>): Promise<T> {
-  const stop = new AbortController()
-  const timeout = delay(Math.max(left, 0), undefined, { signal: stop.signal, ref: false }).then(
-    () => Promise.reject(new Error('the store did not answer in time')),
-    () => new Promise<never>(() => {}),
-  )
-  try {
-    return await Promise.race([work, timeout])
-  } finally {
-    stop.abort()
-    work.catch(() => {})
-  }
 }

@@ -1,11 +1,11 @@
 import type { Source } from './identity.js'
-import type { Outcome, Reason } from './plan.js'
+import type { Reason } from './plan.js'
 import type { Provisioned } from './provision.js'
 import type { Directory, Grant, Membership, Store, UserRecord } from './store.js'
 
 /** What a sign-in did, as the app sees it in `req.jit`. */
 export interface JitResult {
-  readonly outcome: Outcome
+  readonly outcome: Provisioned['outcome']
   readonly reason: Reason
   /** Organizations joined, roles given and taken in this sign-in. */
   readonly joined: readonly string[]
@@ -66,7 +66,7 @@ export async function signedInUser(directory: Directory, via: Source, done: Prov
   }
 }
 
-/** The user of a session, in one read; null where the session has ended: user or connection gone or reset. */
+/** The user of a session, in one read; null where the session has ended: the user gone or reset, or the way in. */
 export async function sessionUser(
   store: Store,
   directory: Directory,
@@ -74,8 +74,10 @@ export async function sessionUser(
 ): Promise<JitUser | null> {
   const record = await store.user(slot.id)
   if (record?.user.status !== 'active' || record.user.epoch !== slot.epochs.user) return null
-  const id = slot.via.startsWith('connection:') ? slot.via.slice('connection:'.length) : null
-  if (id !== null) {
+  const [kind, id] = slot.via.split(/:(.*)/s) as ['connection' | 'provider', string]
+  if (kind === 'provider') {
+    if (!(await directory.provider(id))) return null
+  } else {
     const stored = record.connections.find((connection) => connection.id === id)
     if (!stored?.enabled || stored.epoch !== slot.epochs.connection) return null
     if (!(await directory.connection(id))?.enabled) return null

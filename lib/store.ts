@@ -1,6 +1,7 @@
 import type { AuditEvent } from './audit.js'
 import type { Source } from './identity.js'
-import type { Connection, Organization } from './policy.js'
+import type { DomainFacts } from './plan.js'
+import type { Connection, Organization, Provider } from './policy.js'
 
 // The ports. They are experimental until later sign-ins (sync, conflicts) have settled them.
 
@@ -93,7 +94,7 @@ export interface Snapshot {
 }
 
 export interface LoadQuery extends IdentityKey {
-  /** Only an address that may be matched: vouched for or proved. */
+  /** The address to look accounts up by; null where the way in has no say about it. */
   readonly email: string | null
   readonly organizations: readonly string[]
 }
@@ -121,6 +122,15 @@ export type Operation =
         /** Ends the user's sessions. */
         readonly endSessions?: true
       }
+    }
+  | {
+      /**
+       * An account that nobody proved becomes the account of who proved the address: its identities,
+       * memberships and sessions end, and the address is verified.
+       */
+      readonly op: 'user.claim'
+      readonly id: string
+      readonly verifiedEmail: string
     }
   | ({ readonly op: 'identity.link'; readonly user: string; readonly at: number } & IdentityKey)
   | ({ readonly op: 'identity.unlink'; readonly user: string } & IdentityKey)
@@ -174,6 +184,11 @@ export type Operation =
       readonly name: string
       readonly status: 'active' | 'suspended'
       readonly seatLimit: number | null
+      /**
+       * Of an organization kept in the store: its whole entry, and the domain patterns it owns. A pattern that
+       * another one owns when the whole change set is carried out is the key conflict `domain`.
+       */
+      readonly kept?: { readonly entry: string; readonly domains: readonly string[] }
     }
   | {
       readonly op: 'connection.put'
@@ -181,6 +196,11 @@ export type Operation =
       readonly organization: string
       readonly version: string
       readonly enabled: boolean
+      /**
+       * Of a connection kept in the store: its whole entry; written over an entry of the version `over` alone,
+       * where that is given. Another version, or another organization's entry, is the key conflict `connection`.
+       */
+      readonly kept?: { readonly entry: string; readonly over?: string }
     }
 
 /**
@@ -216,7 +236,7 @@ export type Conflict =
   /** A user's version was not the expected one. */
   | { readonly kind: 'version'; readonly user: string }
   | { readonly kind: 'guard'; readonly guard: Guard }
-  /** A key was taken: verified e-mail, identity, membership, change id and so on. */
+  /** A key was taken: verified e-mail, identity, membership, domain, change id and so on. */
   | { readonly kind: 'key'; readonly key: string }
   /** The backend asks to try again: serialization failure, deadlock, busy. */
   | { readonly kind: 'busy'; readonly detail: string }
@@ -247,6 +267,53 @@ export interface UserListing extends User {
   readonly memberships: readonly Membership[]
 }
 
+/** An organization or connection kept in the store; `entry` is JSON with its secrets encrypted. */
+export interface EntryRow {
+  readonly id: string
+  readonly version: string
+  readonly entry: string
+}
+
+/** What is kept of the entries and domains that an import is about. */
+export interface KnownEntries {
+  readonly organizations: readonly EntryRow[]
+  readonly connections: readonly EntryRow[]
+  readonly owners: readonly { readonly pattern: string; readonly organization: string }[]
+}
+
+/** What was written after a position. */
+export interface EntryChanges {
+  /** The newest position. Positions follow the order of commits. */
+  readonly position: number
+  /** Organizations and connections, with the organizations of these; null for more than a thousand. */
+  readonly ids: readonly string[] | null
+  /** The patterns that these organizations own now. */
+  readonly domains: readonly string[]
+}
+
+/** Organizations and connections kept in the store; every method is one indexed read. */
+export interface Entries {
+  organization(id: string): Promise<EntryRow | null>
+  connection(id: string): Promise<EntryRow | null>
+  /** Connections in the order of their ids, from the one after `after`; `''` begins. */
+  connections(after: string, limit: number): Promise<readonly EntryRow[]>
+  /** The owner of the first of these domain patterns that has one, with all its connections. */
+  domain(
+    patterns: readonly string[],
+  ): Promise<{ readonly owner: EntryRow; readonly connections: readonly EntryRow[] } | null>
+  /**
+   * The organizations with these ids, all their connections and the connections with these ids, and who owns
+   * these patterns. Entries alone whose version is that which guards compare.
+   */
+  known(query: {
+    readonly organizations: readonly string[]
+    readonly connections: readonly string[]
+    readonly domains: readonly string[]
+  }): Promise<KnownEntries>
+  /** What was written after a position; 0 is before the first. */
+  changes(after: number): Promise<EntryChanges>
+}
+
 /**
  * The app's database. `load`, `user` and `commit` cost one round trip each. A conflict is returned; what is
  * thrown (a lost connection, a timeout) has an unknown outcome, and the caller reloads to learn it.
@@ -257,6 +324,7 @@ export interface Store {
   load(query: LoadQuery): Promise<Snapshot>
   user(id: string): Promise<UserRecord | null>
   commit(changes: ChangeSet): Promise<CommitResult>
+  readonly entries: Entries
   /** Users by id, for an operator's list. */
   users(page?: Page): Promise<{ readonly rows: readonly UserListing[]; readonly next: string | null }>
   /** Audit events, newest change first, whole changes only. */
@@ -270,11 +338,18 @@ export interface Store {
 export interface Directory {
   organization(id: string): Promise<Organization | null>
   connection(id: string): Promise<Connection | null>
-  /** The id of the organization that owns an e-mail domain (exact match). */
-  domainOwner(domain: string): Promise<string | null>
+  /** An enabled app-wide way in; the e-mail method's id is `email`. */
+  provider(id: string): Promise<Provider | null>
+  /** All of them, for the sign-in page and discovery. */
+  providers(): Promise<readonly Provider[]>
+  /** Who answers for an exact e-mail domain. */
+  domain(name: string): Promise<DomainFacts>
+  /** Of a directory that remembers what it read: afterwards it answers with nothing older than this call. */
+  refresh?(): Promise<void>
   readonly entries?: {
     readonly organizations: readonly Organization[]
     readonly connections: readonly Connection[]
+    readonly providers: readonly Provider[]
   }
   /** What is set up oddly, for the operator's log. */
   readonly warnings?: readonly string[]

@@ -1,6 +1,6 @@
 import { JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
-import type { Connection } from './policy.js'
+import type { Connection, SocialProvider } from './policy.js'
 import type { Once } from './store.js'
 
 /** An identity provider's answer as it arrived, parsed and nothing more. */
@@ -38,14 +38,17 @@ export interface Services {
   readonly entityId: string
 }
 
+/** What a sign-in with a redirect is set up by: an organization's connection or an app-wide provider. */
+export type Entry = Connection | SocialProvider
+
 /**
  * A protocol: it verifies an answer, returns an identity, and stops. Refusals are thrown as `JitError`;
  * anything else that escapes is taken for a malformed answer.
  */
-export interface Strategy<C extends Connection = Connection> {
+export interface Strategy<C extends Entry = Entry> {
   readonly protocol: C['protocol']
   /**
-   * Looks over a connection at start-up, without the network.
+   * Looks over an entry at start-up, without the network.
    * @returns what to warn the operator of
    * @throws JitError `config_invalid` where it could never work
    */
@@ -66,6 +69,53 @@ export interface Strategy<C extends Connection = Connection> {
   ): Promise<AssertedIdentity>
   /** What to hand to the IdP's administrator; XML. */
   metadata?(connection: C, services: Services): string
+}
+
+/** How long a mailed code and its link are good, in milliseconds. */
+export const codeLifetime = 10 * 60_000
+
+export interface CodeRequest {
+  /** As {@link normalizeEmail} made it. */
+  readonly address: string
+  /** A code for one purpose is no good for another. */
+  readonly purpose: 'sign-in' | 'prove'
+  /** Text to hand back when the code is redeemed. */
+  readonly keep: string
+  /** Origin of the app, as it is configured; the mail says which site asked. */
+  readonly site: string
+  /** Address of the client, for rate limits. */
+  readonly ip: string
+  /** The token this browser held before; its code and link end. */
+  readonly previous: string | undefined
+  /** Where a link leads to; null for a purpose without one. */
+  readonly linkTo: string | null
+}
+
+/** The e-mail method: it sends a code, with a link for the same attempt, and redeems one of them, once. */
+export interface EmailStrategy {
+  readonly protocol: 'email'
+  /**
+   * @returns the token for this browser's cookie, without which the code is worth nothing
+   * @throws JitError `too_many_requests`; `unavailable` where a limit cannot be asked or the mail not be sent
+   */
+  send(request: CodeRequest, services: EmailServices): Promise<string>
+  /**
+   * @throws JitError `code_wrong` for anything but the right code or link in its time; `too_many_requests`
+   */
+  redeem(answer: CodeAnswer, purpose: CodeRequest['purpose'], services: EmailServices): Promise<CodeProof>
+}
+
+export type EmailServices = Pick<Services, 'now' | 'random' | 'once'>
+
+/** What came back, and from which client (`ip`, for rate limits). */
+export type CodeAnswer =
+  | { readonly token: string; readonly address: string; readonly code: string; readonly ip: string }
+  | { readonly link: string; readonly ip: string }
+
+export interface CodeProof {
+  /** The address that was proved. */
+  readonly address: string
+  readonly keep: string
 }
 
 /** The one value of a parameter, or undefined; a repeated one is refused (RFC 6749 §3.1). */

@@ -56,7 +56,11 @@ describe('What a directory refuses, naming the entry and the key', () => {
       'connection "c": there is no key "idpMetadata"',
     ],
     ['a wrong value', (i) => (i.connections[0]!.outsiders = 'allow'), 'connection "c": outsiders:'],
-    ['an unknown protocol', (i) => (i.connections[0]!.protocol = 'ldap'), 'connection "c": protocol:'],
+    [
+      'an unknown protocol',
+      (i) => (i.connections[0]!.protocol = 'saml2'),
+      'connection "c": protocol: use saml or oidc (did you mean "saml"?)',
+    ],
     [
       'a role that does not exist',
       (i) => (i.connections[0]!.jit = { roles: ['membr'] }),
@@ -164,9 +168,18 @@ describe('What a directory refuses, naming the entry and the key', () => {
     const problems = problemsOf((input) => {
       input.connections[0]!.vouchFor = []
       input.organizations[0]!.name = ''
-      input.connections.push({ ...saml, signed: 'none' })
+      input.connections.push({ ...saml, signed: 'none' }, { ...saml, id: 't', organization: 'nowhere' })
+      input.connections.push({ ...saml, id: 'u', organization: 'p', jit: { roles: ['nothing'] } })
     })
-    expect(problems).toHaveLength(3)
+    // The connection of an organization that is wrong itself is not blamed for it.
+    expect(problems).toHaveLength(5)
+  })
+
+  test('only secrets are looked up in the environment: a group may be called env', async () => {
+    const input = structuredClone(directoryInput) as unknown as Input
+    input.connections[0]!.groups = { map: { env: ['admin'] } }
+    const connection = await staticDirectory(input as never, {}).connection('c')
+    expect(connection!.groups.map).toEqual({ env: ['admin'] })
   })
 
   test('secrets come from the environment and never into the message', async () => {
@@ -202,17 +215,6 @@ describe('Versions and defaults', () => {
     ])
   })
 
-  test('ways in that this version lacks are warned of, not silently accepted', () => {
-    const input = structuredClone(directoryInput) as unknown as Input
-    Object.assign(input, { email: { enabled: true }, social: [{ id: 'github' }] })
-    input.organizations[0]!.domainJit = { enabled: true }
-    expect(staticDirectory(input as never).warnings).toEqual([
-      expect.stringContaining('email'),
-      expect.stringContaining('github'),
-      expect.stringContaining('organization "o": domainJit'),
-    ])
-  })
-
   test('entries are frozen, and the input is left as it was', async () => {
     const input = structuredClone(directoryInput)
     const connection = await staticDirectory(input).connection('c')
@@ -237,6 +239,27 @@ describe('directoryFromFile', () => {
     expect(await (await directoryFromFile(file)).connection('s')).toMatchObject({
       idpMetadata: '<EntityDescriptor/>',
     })
+  })
+
+  test('reads keys and certificates of its own from paths, or takes them as they are', async () => {
+    write('sp.key', '-----BEGIN PRIVATE KEY-----\nkey')
+    const sp = {
+      signing: [{ privateKey: 'sp.key', certificate: '-----BEGIN CERTIFICATE-----\ncertificate' }],
+    }
+    const connections = [{ ...saml, idpMetadata: '<x/>', sp }]
+    const file = write('keys.json', { organizations: directoryInput.organizations, connections })
+    expect(await (await directoryFromFile(file)).connection('s')).toMatchObject({
+      sp: {
+        signing: [{ privateKey: expect.stringContaining('key'), certificate: sp.signing[0]!.certificate }],
+      },
+    })
+    const missing = structuredClone(connections)
+    missing[0]!.sp.signing[0]!.privateKey = 'none.key'
+    await expect(
+      directoryFromFile(
+        write('no-key.json', { organizations: directoryInput.organizations, connections: missing }),
+      ),
+    ).rejects.toThrow(/connection "s": sp\.signing\.0: privateKey: there is no file .*none\.key/)
   })
 
   test.each([

@@ -9,8 +9,11 @@ import {
 import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createJit } from '../../lib/jit.js'
-import { type ProvisionPorts, provision } from '../../lib/provision.js'
+import { type Provisioned, type ProvisionPorts, provision as provisionOrProve } from '../../lib/provision.js'
 import { entries } from '../tables/facts.js'
+
+const provision = async (...call: Parameters<typeof provisionOrProve>) =>
+  (await provisionOrProve(...call)) as Provisioned
 
 let store: Store
 let ports: ProvisionPorts

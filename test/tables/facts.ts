@@ -1,4 +1,4 @@
-import type { Connection, DirectoryInput, Organization, Snapshot, UserFacts } from 'passport-jit'
+import type { Connection, DirectoryInput, Organization, Proof, Snapshot, UserFacts } from 'passport-jit'
 import {
   type AssertedIdentity,
   assertIdentity,
@@ -32,11 +32,15 @@ export const directoryInput = {
 
 type ConnectionInput = Partial<(typeof directoryInput)['connections'][number]> & Record<string, unknown>
 
-export async function entries(connection: ConnectionInput = {}, organization: Record<string, unknown> = {}) {
+export async function entries(
+  connection: ConnectionInput = {},
+  organization: Record<string, unknown> = {},
+  more: Partial<DirectoryInput> | Record<string, unknown> = {},
+) {
   const input = structuredClone(directoryInput) as unknown as DirectoryInput
   Object.assign(input.connections![0]!, connection)
   Object.assign(input.organizations[0]!, organization)
-  const directory: Directory = staticDirectory(input)
+  const directory: Directory = staticDirectory({ ...input, ...more })
   return {
     directory,
     connection: (await directory.connection('c')) as Connection,
@@ -84,6 +88,7 @@ export interface Given {
   seats?: { seatLimit: number; seatsUsed: number }
   stored?: Partial<NonNullable<Snapshot['connection']>>
   storedOrganization?: Partial<Snapshot['organizations'][number]>
+  proof?: Proof
 }
 
 export async function signIn(given: Given = {}): Promise<SignIn> {
@@ -101,9 +106,10 @@ export async function signIn(given: Given = {}): Promise<SignIn> {
   })
   return {
     identity,
-    connection,
-    organization,
-    emailOwner: identity.email ? await directory.domainOwner(identity.email.domain) : null,
+    way: { kind: 'connection', connection, organization },
+    domain: identity.email ? await directory.domain(identity.email.domain) : null,
+    ownDomain: null,
+    proof: given.proof ?? null,
     snapshot: {
       byIdentity: given.byIdentity ?? null,
       byVerifiedEmail: given.byVerifiedEmail ?? null,
@@ -128,6 +134,66 @@ export async function signIn(given: Given = {}): Promise<SignIn> {
 }
 
 export const decide = async (given: Given = {}): Promise<Plan> => planSignIn(await signIn(given))
+
+export interface GivenByProvider extends Omit<Given, 'connection' | 'stored'> {
+  provider?: 'email' | 'verifying' | 'authoritative'
+  /** Of organization O, which owns o.example. */
+  domainJit?: { enabled?: boolean; roles?: string[]; existingUsers?: boolean }
+  signUp?: 'open' | 'invitation'
+  /** Whether O has an enabled connection that vouches for its domain. */
+  sso?: boolean
+}
+
+/** A sign-in by the e-mail method or a social provider. */
+export async function providerSignIn(given: GivenByProvider = {}): Promise<SignIn> {
+  const { directory, organization } = await entries(
+    { enabled: given.sso ?? false },
+    { domainJit: { enabled: true, roles: ['member'], ...given.domainJit }, ...given.organization },
+    {
+      email: { enabled: true, signUp: given.signUp ?? 'open' },
+      social: ['verifying', 'authoritative'].map((id) => ({
+        id,
+        preset: 'oidc',
+        issuer: 'https://social.example',
+        clientId: 'x',
+        clientSecret: 'y',
+        emailVerifiedIsProof: true,
+        signUp: given.signUp ?? 'open',
+        link: id === 'authoritative' ? 'verified-email' : 'prove',
+      })),
+    },
+  )
+  const provider = (await directory.provider(given.provider ?? 'verifying'))!
+  const base = await signIn({ ...given, identity: {} })
+  const identity = assertIdentity({
+    source: `provider:${provider.id}`,
+    sourceVersion: provider.version,
+    issuer: 'https://social.example',
+    subject: 's',
+    email: 'ann@o.example',
+    emailVerified: 'yes',
+    profile: { name: 'Ann' },
+    at: 1000,
+    ...given.identity,
+  })
+  const existing = given.byIdentity ?? given.byVerifiedEmail
+  const own = existing?.verifiedEmail?.split('@')[1]
+  return {
+    ...base,
+    identity,
+    way: { kind: 'provider', provider },
+    domain: identity.email ? await directory.domain(identity.email.domain) : null,
+    ownDomain: own && own !== identity.email?.domain ? await directory.domain(own) : null,
+    snapshot: {
+      ...base.snapshot,
+      organizations: [{ ...base.snapshot.organizations[0]!, version: organization.version }],
+      connection: null,
+    },
+  }
+}
+
+export const decideByProvider = async (given: GivenByProvider = {}): Promise<Plan> =>
+  planSignIn(await providerSignIn(given))
 
 /** What a plan writes, one short word an operation. */
 export function written(plan: Plan): string[] {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { planSignIn, rules } from '../../lib/plan.js'
+import { planSignIn, rules, type Way } from '../../lib/plan.js'
 import { decide, known, member, signIn, user, written } from './facts.js'
 
 describe('The order of the rules', () => {
@@ -75,9 +75,10 @@ describe('Connection and organization', () => {
 
   test('every change is guarded by the versions it was decided on', async () => {
     const facts = await signIn()
+    const { organization, connection } = facts.way as Extract<Way, { kind: 'connection' }>
     expect(planSignIn(facts).changes?.guards).toEqual([
-      { guard: 'organization', id: 'o', version: facts.organization.version },
-      { guard: 'connection', id: 'c', version: facts.connection.version },
+      { guard: 'organization', id: 'o', version: organization.version },
+      { guard: 'connection', id: 'c', version: connection.version },
       { guard: 'seats', organization: 'o', by: 1 },
     ])
   })
@@ -113,11 +114,36 @@ describe('Users', () => {
     expect(await decide({ byVerifiedEmail: other })).toMatchObject({ outcome: 'linked' })
   })
 
-  test('an account that only carries the address unproved is never matched', async () => {
-    const squatter = user({ id: 'squatter', verifiedEmail: null, contactEmail: 'ann@o.example' })
-    const plan = await decide({ byContactEmail: [squatter] })
+  const carrier = (id: string) => user({ id, verifiedEmail: null, contactEmail: 'ann@o.example', epoch: 4 })
+
+  test('an account that carries a vouched address unproved is claimed: all else about it ends', async () => {
+    const plan = await decide({ byContactEmail: [carrier('squatter')] })
+    expect(plan).toMatchObject({
+      outcome: 'linked',
+      reason: 'account_claimed',
+      after: { user: { id: 'squatter', verifiedEmail: 'ann@o.example', epoch: 5 } },
+    })
+    expect(written(plan)[0]).toBe('user.claim')
+    expect(plan.changes?.expect).toEqual([{ user: 'squatter', version: 3 }])
+  })
+
+  test('of several accounts that carry it none is claimed: each loses the address, and a new user is made', async () => {
+    const plan = await decide({ byContactEmail: [carrier('one'), carrier('two')] })
     expect(plan).toMatchObject({ outcome: 'created', after: { user: { id: 'new' } } })
-    expect(JSON.stringify(plan.changes?.ops)).not.toContain('squatter')
+    expect(plan.changes?.ops.slice(0, 2)).toEqual([
+      { op: 'user.update', id: 'one', set: { contactEmail: null } },
+      { op: 'user.update', id: 'two', set: { contactEmail: null } },
+    ])
+    expect(plan.changes?.expect.map((entry) => entry.user)).toEqual(['one', 'two'])
+  })
+
+  test.each([
+    ['foreign', { email: 'ann@p.example' }],
+    ['outside', { email: 'ann@nobody.example' }],
+    ['vetoed', { emailVerified: 'no' }],
+  ] as const)('an address that is %s claims nobody', async (_, identity) => {
+    const plan = await decide({ identity, byContactEmail: [carrier('squatter')] })
+    expect(plan.outcome).toBe('denied')
   })
 
   test('the identity decides over an account that has the asserted address', async () => {
@@ -136,6 +162,32 @@ describe('Users', () => {
       ...(taken && { byVerifiedEmail: taken }),
     })
     expect(plan).toMatchObject({ verdict: 'allow', after: { user: { verifiedEmail: adopted } } })
+  })
+})
+
+describe('A domain that another organization owns below a wildcard', () => {
+  const below = async (vouchesFor: string[], owned: string[]) => {
+    const facts = await signIn({
+      identity: { email: 'ann@med.o.example' },
+      connection: { vouchesFor } as never,
+    })
+    const { organization } = facts.way as Extract<Way, { kind: 'connection' }>
+    const owner = { ...organization, id: 'p', domains: owned }
+    return planSignIn({ ...facts, domain: { owner, sso: [] } })
+  }
+
+  test('a wildcard does not reach over the closer owner', async () => {
+    expect(await below(['o.example', '*.o.example'], ['med.o.example'])).toMatchObject({
+      reason: 'email_foreign',
+    })
+    expect(await below(['*.o.example'], ['med.o.example', '*.o.example'])).toMatchObject({
+      reason: 'email_foreign',
+    })
+  })
+
+  test('a pattern as close as the owner’s, which the operator named, does', async () => {
+    expect((await below(['med.o.example'], ['med.o.example'])).outcome).toBe('created')
+    expect((await below(['*.o.example'], ['*.o.example'])).outcome).toBe('created')
   })
 })
 

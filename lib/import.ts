@@ -1,0 +1,175 @@
+import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { configure, versioned } from './configuration.js'
+import { JitError } from './errors.js'
+import { candidates, type DirectoryInput, type Provider } from './policy.js'
+import type { CommitResult, Directory, EntryRow, KnownEntries, Operation, Store } from './store.js'
+import type { Vault } from './vault.js'
+
+interface ImportPorts {
+  readonly store: Store
+  readonly vault: Vault
+  readonly env: NodeJS.ProcessEnv | undefined
+  /** The app-wide ways in, about which the linter knows something to say. */
+  readonly providers: readonly Provider[]
+}
+
+type Kept = { readonly id: string; readonly organization: string; readonly enabled: boolean }
+
+/** Writes to the entries of the store, each once: whoever calls tries a conflict again. */
+export function importer({ store, vault, env, providers }: ImportPorts) {
+  const commit = (ops: readonly Operation[]): Promise<CommitResult> =>
+    ops.length === 0
+      ? Promise.resolve({ committed: true })
+      : store.commit({ id: randomUUID(), expect: [], guards: [], ops, events: [] })
+
+  /** Whether it holds the same; one that cannot be read any more does not, so an import can mend it. */
+  function unchanged(row: EntryRow | undefined, entry: { readonly id: string }): boolean {
+    try {
+      const plain: unknown = JSON.parse(JSON.stringify(entry))
+      return !!row && isDeepStrictEqual(vault.open(entryOf('entry', row), row.id), plain)
+    } catch {
+      return false
+    }
+  }
+
+  async function write(source: DirectoryInput | Pick<Directory, 'entries'>) {
+    const { known, organizations, connections, warnings } = await checked(source)
+    const rows = new Map(known.organizations.map((row) => [row.id, row]))
+    const connectionRows = new Map(known.connections.map((row) => [row.id, row]))
+    const organizationPuts = organizations
+      .filter((entry) => !unchanged(rows.get(entry.id), entry))
+      .map((entry) => {
+        const { id, name, status, seatLimit, domains } = entry
+        const { version } = versioned(entry)
+        const kept = { entry: JSON.stringify(entry), domains }
+        return { op: 'organization.put', id, version, name, status, seatLimit, kept } satisfies Operation
+      })
+    const connectionPuts = connections
+      .filter((entry) => !unchanged(connectionRows.get(entry.id), entry))
+      .map((entry) => connectionPut(entry, vault.seal(entry, entry.id)))
+    // Sign-ins lock a connection before its organization. So does this, for those that are there already.
+    const ops = [
+      ...connectionPuts.filter(({ id }) => connectionRows.has(id)).sort(byId),
+      ...organizationPuts,
+      ...connectionPuts.filter(({ id }) => !connectionRows.has(id)),
+    ]
+    const written = [...organizationPuts, ...connectionPuts].map(({ id }) => id)
+    return { result: await commit(ops), outcome: { written, warnings } }
+  }
+
+  /**
+   * The entries of an input, together with what the store keeps about them.
+   * @throws JitError `config_invalid` with every problem
+   */
+  async function checked(source: DirectoryInput | Pick<Directory, 'entries'>) {
+    const read = (source as Pick<Directory, 'entries'> | null)?.entries
+    const input = {
+      ...(read
+        ? {
+            organizations: read.organizations.map(withoutVersion),
+            connections: read.connections.map(withoutVersion),
+          }
+        : source),
+      email: { enabled: providers.some(({ protocol }) => protocol === 'email') },
+      social: providers.flatMap((provider) => (provider.protocol === 'social' ? [plain(provider)] : [])),
+    }
+    const alone = configure(input, 'imported entries', env ?? {})
+    const organizations = alone.organizations.map(withoutVersion)
+    const connections = alone.connections.map(withoutVersion)
+    const patterns = [
+      ...organizations.flatMap(({ domains }) => domains),
+      ...connections.flatMap(({ vouchesFor }) => vouchesFor),
+    ]
+    const known = await store.entries.known({
+      organizations: organizations.map(({ id }) => id),
+      connections: connections.map(({ id }) => id),
+      domains: [
+        ...new Set(patterns.flatMap((pattern) => [pattern, ...candidates(pattern.replace(/^\*\./, ''))])),
+      ],
+    })
+    const others = neighbours(known, new Set(organizations.map(({ id }) => id)))
+    const problems = misplaced(known, connections)
+    // Once more in the company of those who own domains that this input is about.
+    const { warnings } =
+      others.length + problems.length === 0
+        ? alone
+        : configure(
+            { ...input, organizations: [...others, ...organizations], connections },
+            'imported entries',
+            env ?? {},
+            problems,
+          )
+    return { known, organizations, connections, warnings }
+  }
+
+  /** Encrypts the secrets of a page of connections anew, where they are not encrypted by the first key. */
+  async function reseal(after: string) {
+    const rows = await store.entries.connections(after, 500)
+    const puts = rows
+      .map((row) => ({ row, entry: entryOf('connection', row) as Kept }))
+      .filter(({ entry }) => vault.outdated(entry))
+      .map(({ row, entry }) => {
+        const sealed = vault.seal(vault.open(entry, row.id), row.id)
+        return connectionPut(entry, sealed, row.version)
+      })
+    const outcome = { count: puts.length, last: rows.at(-1)?.id ?? null }
+    return { result: await commit(puts), outcome }
+  }
+
+  return { write, reseal }
+}
+
+const byId = (a: { readonly id: string }, b: { readonly id: string }) => (a.id < b.id ? -1 : 1)
+
+/** @throws JitError `config_invalid`; the parser's own message would quote the entry. */
+export function entryOf(kind: string, { id, entry }: EntryRow): object {
+  try {
+    return JSON.parse(entry) as object
+  } catch {
+    throw new JitError('config_invalid', `${kind} "${id}" in the store is not JSON`)
+  }
+}
+
+/**
+ * The version is that of the encrypted entry: beside a secret, a hash of its plain text would let a weak one be
+ * guessed. `over` keeps the version of an entry whose content stays.
+ */
+function connectionPut({ id, organization, enabled }: Kept, sealed: object, over?: string) {
+  const version = over ?? versioned(sealed).version
+  const kept = { entry: JSON.stringify(sealed), ...(over !== undefined && { over }) }
+  return { op: 'connection.put', id, organization, version, enabled, kept } satisfies Operation
+}
+
+function plain({ protocol: _, ...provider }: Extract<Provider, { protocol: 'social' }>) {
+  return withoutVersion(provider)
+}
+
+function withoutVersion<T extends object>(entry: T): Omit<T, 'version'> {
+  const { version: _, ...rest } = entry as T & { version?: string }
+  return rest
+}
+
+/** Organizations that the input does not name, as owners of domains that it does. */
+function neighbours({ owners }: KnownEntries, named: ReadonlySet<string>) {
+  const byOwner = new Map<string, string[]>()
+  for (const { pattern, organization } of owners) {
+    if (named.has(organization)) continue
+    byOwner.set(organization, [...(byOwner.get(organization) ?? []), pattern])
+  }
+  return [...byOwner].map(([id, domains]) => ({ id, name: id, roles: ['member'], domains }))
+}
+
+/** Connections of the store that the input leaves out, or takes from another organization. */
+function misplaced({ connections }: KnownEntries, given: readonly Kept[]): string[] {
+  const organizations = new Map(given.map(({ id, organization }) => [id, organization]))
+  return connections.flatMap((row) => {
+    const { id } = row
+    const { organization } = entryOf('connection', row) as Kept
+    const named = organizations.get(id)
+    if (named === organization) return []
+    return named === undefined
+      ? `organization "${organization}": its connection "${id}" is left out; name it too, with enabled: false to switch it off`
+      : `connection "${id}" of organization "${named}": the id is already used by organization "${organization}"`
+  })
+}

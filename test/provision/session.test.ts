@@ -1,0 +1,95 @@
+import { type DirectoryInput, type Source, type Store, staticDirectory } from 'passport-jit'
+import { memoryStore } from 'passport-jit/stores/memory'
+import { beforeEach, expect, test } from 'vitest'
+import { sessionUser } from '../../lib/session.js'
+import { directoryInput } from '../tables/facts.js'
+
+let store: Store
+
+beforeEach(async () => {
+  store = memoryStore()
+  const organization = { op: 'organization.put', version: 'v', status: 'active', seatLimit: null } as const
+  const result = await store.commit({
+    id: 'scene',
+    expect: [],
+    guards: [],
+    events: [],
+    ops: [
+      { ...organization, id: 'o', name: 'O' },
+      { ...organization, id: 'p', name: 'P' },
+      { op: 'connection.put', id: 'c', organization: 'o', version: 'v', enabled: true },
+      {
+        op: 'user.create',
+        id: 'u',
+        status: 'active',
+        verifiedEmail: 'u@o.example',
+        contactEmail: null,
+        attributes: {},
+        at: 1,
+      },
+      { op: 'identity.link', user: 'u', source: 'connection:c', issuer: 'i', subject: 's', at: 1 },
+      { op: 'membership.create', user: 'u', organization: 'o', status: 'active', at: 1 },
+      {
+        op: 'grant.add',
+        user: 'u',
+        organization: 'o',
+        role: 'member',
+        source: 'sso:c',
+        basis: 'default',
+        at: 1,
+      },
+      { op: 'membership.create', user: 'u', organization: 'p', status: 'active', at: 1 },
+      {
+        op: 'grant.add',
+        user: 'u',
+        organization: 'p',
+        role: 'member',
+        source: 'manual',
+        basis: 'person',
+        at: 1,
+      },
+    ],
+  })
+  expect(result).toEqual({ committed: true })
+})
+
+const read = (via: Source, change: Partial<DirectoryInput> = {}) => {
+  const directory = staticDirectory({
+    ...directoryInput,
+    email: { enabled: true },
+    ...change,
+  } as DirectoryInput)
+  const jit = {
+    outcome: 'unchanged',
+    reason: 'identity_known',
+    joined: [],
+    granted: [],
+    revoked: [],
+    decision: null,
+    correlationId: 'x',
+  } as const
+  return sessionUser(store, directory, { id: 'u', via, epochs: { user: 0, connection: 0 }, jit })
+}
+const active = async (...call: Parameters<typeof read>) =>
+  (await read(...call))?.memberships.filter((entry) => entry.active).map((entry) => entry.organization)
+
+test('grants from SSO count only in a session that came through that organization’s SSO, all others in any', async () => {
+  expect(await active('connection:c')).toEqual(['o', 'p'])
+  expect(await active('provider:email')).toEqual(['p'])
+})
+
+test('an organization that requires SSO counts in no other session', async () => {
+  const organizations = structuredClone(directoryInput.organizations) as DirectoryInput['organizations']
+  organizations[1]!.requireSso = true
+  expect(await active('provider:email', { organizations })).toEqual([])
+  expect(await active('connection:c', { organizations })).toEqual(['o'])
+})
+
+test.each<[string, Source, Partial<DirectoryInput>]>([
+  ['a provider that was switched off', 'provider:email', { email: { enabled: false } }],
+  ['a provider that never was', 'provider:other', {}],
+  ['a connection that was removed', 'connection:c', { connections: [] }],
+  ['a connection that never was', 'connection:other', {}],
+])('a session by %s has ended', async (_, via, change) => {
+  expect(await read(via, change)).toBeNull()
+})
