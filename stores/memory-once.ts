@@ -1,14 +1,16 @@
 import type { Once } from '../lib/index.js'
 
+/** How often what has expired is thrown away, in milliseconds. */
+const sweepEvery = 5_000
+
 /** One-time values for one process; `now` in milliseconds since the epoch. */
 export function memoryOnce(now: () => number = Date.now): Once {
   const values = new Map<string, { value: string; expires: number }>()
+  let swept = now()
   const sweep = () => {
-    // Insertion order is close to expiry order, so the old ones are at the front.
-    for (const [name, { expires }] of values) {
-      if (expires > now()) break
-      values.delete(name)
-    }
+    if (Math.abs(now() - swept) < sweepEvery) return
+    swept = now()
+    for (const [name, { expires }] of values) if (expires <= swept) values.delete(name)
   }
   const alive = (name: string) => {
     const found = values.get(name)

@@ -1,44 +1,17 @@
 import type {
-  AuditEvent,
-  ChangeSet,
   CommitResult,
-  Conflict,
   ConnectionFacts,
-  Grant,
-  Guard,
+  EntryRow,
   IdentityKey,
   Membership,
-  Operation,
-  OrganizationFacts,
   Store,
-  Tombstone,
   User,
   UserFacts,
 } from '../lib/index.js'
+import { apply, type KeptEntry, key, Miss, newest, type Tables } from './memory-commit.js'
 
 export { memoryLock } from './memory-lock.js'
 export { memoryOnce } from './memory-once.js'
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-
-interface Tables {
-  users: Map<string, Mutable<User>>
-  identities: Map<string, IdentityKey & { user: string }>
-  memberships: Map<string, Omit<Mutable<Membership>, 'grants'> & { user: string }>
-  grants: Map<string, Grant & { user: string; organization: string }>
-  tombstones: Map<string, Tombstone & { user: string }>
-  invitations: Map<string, { organization: string; email: string; role: string; takenBy: string | null }>
-  organizations: Map<string, Mutable<OrganizationFacts>>
-  connections: Map<string, Mutable<ConnectionFacts> & { organization: string }>
-  events: Map<string, AuditEvent[]>
-}
-
-const key = (...parts: readonly unknown[]) => JSON.stringify(parts)
-
-/** A miss on the way through a change set; what was written so far is dropped with the draft. */
-class Miss {
-  constructor(readonly conflict: Conflict) {}
-}
 
 /**
  * The reference store: the whole contract in plain maps, for tests and for reading. A change set is carried
@@ -54,6 +27,9 @@ export function memoryStore(): Store {
     invitations: new Map(),
     organizations: new Map(),
     connections: new Map(),
+    organizationEntries: new Map(),
+    connectionEntries: new Map(),
+    domains: new Map(),
     events: new Map(),
   }
 
@@ -130,6 +106,53 @@ export function memoryStore(): Store {
       return { committed: true }
     },
 
+    entries: {
+      organization: async (id) => rowOf(tables.organizationEntries.get(id)),
+      connection: async (id) => rowOf(tables.connectionEntries.get(id)),
+      connections: async (after, limit) =>
+        sorted(tables.connectionEntries)
+          .filter(({ id }) => id > after)
+          .slice(0, limit)
+          .map((entry) => rowOf(entry)!),
+      domain: async (patterns) => {
+        const owner = patterns.map((pattern) => tables.domains.get(pattern)).find((id) => id !== undefined)
+        if (owner === undefined) return null
+        const connections = sorted(tables.connectionEntries).filter((entry) => entry.organization === owner)
+        return {
+          owner: rowOf(tables.organizationEntries.get(owner))!,
+          connections: connections.map((entry) => rowOf(entry)!),
+        }
+      },
+      known: async ({ organizations, connections, domains }) => ({
+        organizations: sorted(tables.organizationEntries)
+          .filter(
+            ({ id, version }) =>
+              organizations.includes(id) && tables.organizations.get(id)!.version === version,
+          )
+          .map((entry) => rowOf(entry)!),
+        connections: sorted(tables.connectionEntries)
+          .filter(({ id, organization }) => organizations.includes(organization) || connections.includes(id))
+          .filter(({ id, version }) => tables.connections.get(id)!.version === version)
+          .map((entry) => rowOf(entry)!),
+        owners: [...tables.domains]
+          .filter(([pattern]) => domains.includes(pattern))
+          .map(([pattern, organization]) => ({ pattern, organization })),
+      }),
+      changes: async (after) => {
+        const entries = [...tables.organizationEntries.values(), ...tables.connectionEntries.values()]
+        const changed = entries.filter(({ position }) => position > after)
+        const organizations = new Set(changed.map(({ organization }) => organization))
+        const many = changed.length > 1000
+        return {
+          position: newest(tables),
+          ids: many ? null : [...new Set([...changed.map(({ id }) => id), ...organizations])],
+          domains: many
+            ? []
+            : [...tables.domains].filter(([, owner]) => organizations.has(owner)).map(([pattern]) => pattern),
+        }
+      },
+    },
+
     users: async ({ limit = 100, after = '' } = {}) => {
       const size = Math.min(limit, 1000)
       const found = sorted(tables.users).filter((user) => user.id > after)
@@ -157,168 +180,8 @@ export function memoryStore(): Store {
 const sorted = <T>(table: Map<string, T>): T[] =>
   [...table].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
 
-function apply(tables: Tables, changes: ChangeSet): void {
-  for (const { user, version } of changes.expect) {
-    const found = tables.users.get(user)
-    if (found?.version !== version) throw new Miss({ kind: 'version', user })
-    found.version += 1
-  }
-  for (const guard of changes.guards) if (!holds(tables, guard)) throw new Miss({ kind: 'guard', guard })
-  for (const op of changes.ops) write(tables, op)
-  if (changes.events.length === 0) return
-  const events = [...changes.events].sort((a, b) => a.seq - b.seq)
-  if (new Set(events.map(({ seq }) => seq)).size < events.length)
-    throw new Miss({ kind: 'key', key: 'change' })
-  insert(tables.events, 'change', changes.id, events)
-}
-
-function holds(tables: Tables, guard: Guard): boolean {
-  switch (guard.guard) {
-    case 'organization': {
-      const found = tables.organizations.get(guard.id)
-      return found?.version === guard.version && found.status === 'active'
-    }
-    case 'connection': {
-      const found = tables.connections.get(guard.id)
-      return found?.version === guard.version && found.enabled
-    }
-    case 'seats': {
-      const found = tables.organizations.get(guard.organization)
-      if (!found) return false
-      found.seatsUsed += guard.by
-      return guard.by <= 0 || found.seatLimit === null || found.seatsUsed <= found.seatLimit
-    }
-    case 'owners': {
-      const found = tables.organizations.get(guard.organization)
-      if (!found) return false
-      found.owners += guard.by
-      return guard.by >= 0 || found.owners >= 1
-    }
-    case 'invitation': {
-      const found = tables.invitations.get(guard.id)
-      if (!found || found.takenBy !== null) return false
-      found.takenBy = guard.user
-      return true
-    }
-    default:
-      guard satisfies never
-      throw new Error(`unknown guard ${JSON.stringify(guard)}`)
-  }
-}
-
-// A key that is taken is found before a row that is missing, as in a database.
-function write(tables: Tables, op: Operation): void {
-  switch (op.op) {
-    case 'user.create': {
-      const { id, status, verifiedEmail, contactEmail, attributes } = op
-      const user = { id, version: 1, status, epoch: 0, verifiedEmail, contactEmail, attributes }
-      insert(tables.users, 'user', id, user)
-      return free(tables, verifiedEmail, id)
-    }
-    case 'user.update': {
-      const user = existing(tables.users, 'user', op.id)
-      const { endSessions, ...set } = op.set
-      if (set.verifiedEmail !== undefined) free(tables, set.verifiedEmail, op.id)
-      Object.assign(user, set)
-      if (endSessions) user.epoch += 1
-      return
-    }
-    case 'identity.link': {
-      const { user, source, issuer, subject } = op
-      const at = key(source, issuer, subject)
-      insert(tables.identities, 'identity', at, { user, source, issuer, subject })
-      existing(tables.users, 'user', user)
-      return
-    }
-    case 'identity.unlink': {
-      const at = key(op.source, op.issuer, op.subject)
-      if (existing(tables.identities, 'identity', at).user !== op.user)
-        throw new Miss({ kind: 'key', key: 'identity' })
-      tables.identities.delete(at)
-      return
-    }
-    case 'membership.create': {
-      const { user, organization, status } = op
-      insert(tables.memberships, 'membership', key(user, organization), { user, organization, status })
-      existing(tables.users, 'user', user)
-      existing(tables.organizations, 'organization', organization)
-      return
-    }
-    case 'membership.update':
-      existing(tables.memberships, 'membership', key(op.user, op.organization)).status = op.status
-      return
-    case 'membership.remove': {
-      const at = key(op.user, op.organization)
-      existing(tables.memberships, 'membership', at)
-      tables.memberships.delete(at)
-      for (const [id, grant] of tables.grants) {
-        if (grant.user === op.user && grant.organization === op.organization) tables.grants.delete(id)
-      }
-      return
-    }
-    case 'grant.add': {
-      const { user, organization, role, source, basis } = op
-      const at = key(user, organization, role, source)
-      insert(tables.grants, 'grant', at, { user, organization, role, source, basis })
-      existing(tables.memberships, 'membership', key(user, organization))
-      return
-    }
-    case 'grant.remove': {
-      const at = key(op.user, op.organization, op.role, op.source)
-      existing(tables.grants, 'grant', at)
-      tables.grants.delete(at)
-      return
-    }
-    case 'tombstone.put': {
-      existing(tables.users, 'user', op.user)
-      const { user, organization, role } = op
-      tables.tombstones.set(key(user, organization, role), { user, organization, role })
-      return
-    }
-    case 'invitation.create': {
-      const { id, organization, email, role } = op
-      insert(tables.invitations, 'invitation', id, { organization, email, role, takenBy: null })
-      existing(tables.organizations, 'organization', organization)
-      return
-    }
-    case 'organization.put': {
-      const { id, version, status, seatLimit } = op
-      const { seatsUsed = 0, owners = 0 } = tables.organizations.get(id) ?? {}
-      tables.organizations.set(id, { id, version, status, seatLimit, seatsUsed, owners })
-      return
-    }
-    case 'connection.put': {
-      const { id, organization, version, enabled } = op
-      const before = tables.connections.get(id)
-      const epoch = (before?.epoch ?? 0) + (before?.enabled && !enabled ? 1 : 0)
-      existing(tables.organizations, 'organization', organization)
-      tables.connections.set(id, { id, organization, version, enabled, epoch })
-      return
-    }
-    default:
-      op satisfies never
-      throw new Error(`unknown operation ${JSON.stringify(op)}`)
-  }
-}
-
-function insert<T>(table: Map<string, T>, name: string, at: string, row: T): void {
-  if (table.has(at)) throw new Miss({ kind: 'key', key: name })
-  table.set(at, row)
-}
-
-function existing<T>(table: Map<string, T>, name: string, at: string): T {
-  const row = table.get(at)
-  if (row === undefined) throw new Miss({ kind: 'key', key: name })
-  return row
-}
-
-function free(tables: Tables, verifiedEmail: string | null, user: string): void {
-  if (verifiedEmail === null) return
-  for (const other of tables.users.values()) {
-    if (other.verifiedEmail === verifiedEmail && other.id !== user)
-      throw new Miss({ kind: 'key', key: 'verified-email' })
-  }
-}
+const rowOf = (entry: KeptEntry | undefined): EntryRow | null =>
+  entry ? { id: entry.id, version: entry.version, entry: entry.entry } : null
 
 const withoutOrganization = ({ id, version, enabled, epoch }: ConnectionFacts): ConnectionFacts => ({
   id,

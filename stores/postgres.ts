@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { Pool, PoolClient } from 'pg'
 import {
   type AuditEvent,
@@ -12,7 +11,10 @@ import {
   type UserListing,
   type UserRecord,
 } from '../lib/index.js'
+import { commitFunction } from './postgres-commit.js'
+import { postgresEntries } from './postgres-entries.js'
 import { migrations } from './postgres-migrations.js'
+import { asker, statement } from './postgres-statement.js'
 
 export interface PostgresOptions {
   /**
@@ -63,6 +65,8 @@ export function postgresStore({ pool, schema = 'public' }: PostgresOptions): Sto
         }
       })
     },
+
+    entries: postgresEntries(ask, quoted),
 
     users: async ({ limit = 100, after = '' } = {}) => {
       const size = Math.min(limit, 1000)
@@ -148,25 +152,9 @@ const keysByConstraint: Readonly<Record<string, string>> = {
   jit_invitations_pkey: 'invitation',
   jit_invitations_organization_fkey: 'organization',
   jit_connections_organization_fkey: 'organization',
+  jit_entries_organization_fkey: 'organization',
+  jit_domains_pkey: 'domain',
   jit_events_pkey: 'change',
-}
-
-interface Statement {
-  readonly name: string
-  readonly text: string
-}
-
-/** Named after its text, so that two stores or two releases on one pool never share a name. */
-function statement(verb: string, text: string): Statement {
-  return { name: `jit_${verb}_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`, text }
-}
-
-/** One row of one column of JSON text, parsed here, whatever type parsers the app has set. */
-function asker(pool: Pool) {
-  return async <T>(asked: Statement, values: unknown[]): Promise<T> => {
-    const { rows } = await pool.query<{ json: string | null }>({ ...asked, values })
-    return JSON.parse(rows[0]?.json ?? 'null') as T
-  }
 }
 
 const userFields = `'id', u.id, 'version', u.version, 'status', u.status, 'epoch', u.epoch,
@@ -282,6 +270,7 @@ async function migrate(pool: Pool, schema: string, quoted: string): Promise<void
       await client.query(migrations[next - 1]!)
       await client.query('insert into jit_migrations (version) values ($1)', [next])
     }
+    await client.query(commitFunction)
     await client.query('commit')
   })
 }

@@ -1,12 +1,7 @@
-import type { ChangeSet, Conflict, Guard, Operation } from '../lib/index.js'
+import type { ChangeSet, Guard, Operation } from '../lib/index.js'
 import { type Bindable, isForeignKey, isUnique, type Sql } from './sqlite-driver.js'
-
-/** Thrown on the way through a change set, so that its transaction is rolled back. */
-export class Miss {
-  constructor(readonly conflict: Conflict) {}
-}
-
-const missedKey = (key: string) => new Miss({ kind: 'key', key })
+import { giveUpDomains, keep } from './sqlite-entries.js'
+import { Miss, missedKey } from './sqlite-miss.js'
 
 /**
  * Carries out a change set inside a transaction of the caller's.
@@ -18,9 +13,11 @@ export function apply(sql: Sql, changes: ChangeSet): void {
     if (sql.run(bump, user, version) === 0) throw new Miss({ kind: 'version', user })
   }
   for (const guard of changes.guards) if (!holds(sql, guard)) throw new Miss({ kind: 'guard', guard })
+  giveUpDomains(sql, changes.ops)
   for (const op of changes.ops) {
     try {
       write(sql, op)
+      if ('kept' in op && op.kept) keep(sql, op)
     } catch (error) {
       throw conflictOf(sql, error, op) ?? error
     }
@@ -80,6 +77,20 @@ function write(sql: Sql, op: Operation): void {
       const columns = set.map(([column]) => column).join(', ')
       const values = set.map(([, value]) => value)
       return one('user', sql.run(`update jit_users set ${columns} where id = ?`, ...values, op.id))
+    }
+    case 'user.claim': {
+      const claim = `update jit_users set verified_email = ?1, contact_email = ?1, epoch = epoch + 1 where id = ?2`
+      one('user', sql.run(claim, op.verifiedEmail, op.id))
+      sql.run(
+        `update jit_organizations set seats_used = seats_used - 1,
+           owners = owners - exists (select 1 from jit_grants
+             where user_id = ?1 and organization_id = jit_organizations.id and role = 'owner')
+         where id in (select organization_id from jit_memberships where user_id = ?1)`,
+        op.id,
+      )
+      sql.run('delete from jit_memberships where user_id = ?', op.id)
+      sql.run('delete from jit_identities where user_id = ?', op.id)
+      return
     }
     case 'identity.link':
       sql.run(

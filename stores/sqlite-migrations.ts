@@ -106,4 +106,24 @@ export const migrations: readonly string[] = [
   ) strict, without rowid;
   create index jit_events_position_idx on jit_events (position);
   `,
+  `
+  -- Whole organizations and connections, beside the tables that every sign-in reads, so that these stay narrow.
+  create table jit_entries (
+    kind text not null check (kind in ('organization', 'connection')),
+    id text not null,
+    organization_id text not null references jit_organizations (id),
+    version text not null,
+    entry text not null,
+    position integer not null,
+    primary key (kind, id)
+  ) strict;
+  create index jit_entries_organization_idx on jit_entries (organization_id);
+  create index jit_entries_position_idx on jit_entries (position);
+
+  create table jit_domains (
+    pattern text primary key,
+    organization_id text not null references jit_organizations (id)
+  ) strict, without rowid;
+  create index jit_domains_organization_idx on jit_domains (organization_id);
+  `,
 ]

@@ -13,9 +13,11 @@ import {
   type User,
   type UserFacts,
 } from '../lib/index.js'
-import { apply, Miss } from './sqlite-commit.js'
+import { apply } from './sqlite-commit.js'
 import { type Bindable, isBusy, prepared, type Sql } from './sqlite-driver.js'
+import { sqliteEntries } from './sqlite-entries.js'
 import { migrations } from './sqlite-migrations.js'
+import { Miss } from './sqlite-miss.js'
 
 export interface SqliteOptions {
   /** Path of the database file, made where it is missing, or `:memory:`. */
@@ -161,6 +163,8 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
         throw error
       }
     },
+
+    entries: sqliteEntries(sql, reading),
 
     users: async ({ limit = 100, after = '' } = {}) =>
       reading(() => {

@@ -1,3 +1,5 @@
+export { type DirectoryFixture, directoryContract } from './directory.js'
+export { keptDirectoryContract } from './kept-directory.js'
 export { type LockFixture, lockContract } from './lock.js'
 export { type OnceFixture, onceContract } from './once.js'
 export type { Runner } from './runner.js'

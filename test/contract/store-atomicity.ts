@@ -39,6 +39,7 @@ const ops = {
     id: 'bob',
     set: { verifiedEmail: 'robert@acme.example', attributes: { name: 'Robert' }, endSessions: true },
   },
+  'user.claim': { op: 'user.claim', id: 'carol', verifiedEmail: 'carol@acme.example' },
   'identity.link': { op: 'identity.link', user: 'erin', ...saml, subject: 'erin', at },
   'identity.unlink': { op: 'identity.unlink', user: 'alice', ...github, subject: '4711' },
   'membership.create': { op: 'membership.create', user: 'erin', organization: 'acme', status: 'active', at },
@@ -69,8 +70,14 @@ const ops = {
     role: 'member',
     at,
   },
-  'organization.put': organizationPut('acme', { version: 'v2', name: 'Acme', seatLimit: 50 }),
-  'connection.put': connectionPut('acme-saml', 'acme', { version: 'v2', enabled: false }),
+  'organization.put': organizationPut('acme', {
+    ...{ version: 'v2', name: 'Acme', seatLimit: 50 },
+    kept: { entry: '{"name":"Acme"}', domains: ['acme.example'] },
+  }),
+  'connection.put': connectionPut('acme-saml', 'acme', {
+    ...{ version: 'v2', enabled: false },
+    kept: { entry: '{"id":"acme-saml"}' },
+  }),
 } satisfies { [K in Operation['op']]: Named<K> }
 
 const events: readonly AuditEvent[] = [
@@ -124,12 +131,11 @@ const guardViolations = (
   }),
 )
 
-/** `organization.put` alone cannot miss; the misses after it show that it does not stay either. */
-type Breakable = Exclude<Operation['op'], 'organization.put'>
 const ghost = { user: 'ghost' }
 const umbrella = { organization: 'umbrella' }
+const globexOidc = { id: 'globex-oidc', organization: 'globex' }
 const broken: {
-  [K in Breakable]: readonly (readonly [name: string, parts: Partial<Named<K>>, key: string])[]
+  [K in Operation['op']]: readonly (readonly [name: string, parts: Partial<Named<K>>, key: string])[]
 } = {
   'user.create': [
     ['the id is taken', { id: 'carol' }, 'user'],
@@ -139,6 +145,10 @@ const broken: {
   'user.update': [
     ['unknown', { id: 'ghost' }, 'user'],
     ['the verified e-mail is taken', { set: { verifiedEmail: 'alice@acme.example' } }, 'verified-email'],
+  ],
+  'user.claim': [
+    ['unknown', { id: 'ghost' }, 'user'],
+    ['the verified e-mail is taken', { verifiedEmail: 'alice@acme.example' }, 'verified-email'],
   ],
   'identity.link': [
     ['taken', { subject: 'alice' }, 'identity'],
@@ -169,7 +179,19 @@ const broken: {
     ['the id is taken', { id: 'pending' }, 'invitation'],
     ['the organization is unknown', umbrella, 'organization'],
   ],
-  'connection.put': [['the organization is unknown', { id: 'new', ...umbrella }, 'organization']],
+  'organization.put': [
+    [
+      'a domain is owned by another',
+      { kept: { entry: '{}', domains: ['acme.example', 'globex.example'] } },
+      'domain',
+    ],
+  ],
+  'connection.put': [
+    ['the organization is unknown', { id: 'new', ...umbrella }, 'organization'],
+    ["another organization's entry", { id: 'globex-oidc', kept: { entry: '{}' } }, 'connection'],
+    ['over another version', { ...globexOidc, kept: { entry: '{}', over: 'v0' } }, 'connection'],
+    ['over nothing', { kept: { entry: '{}', over: 'v1' } }, 'connection'],
+  ],
 }
 
 const opViolations = Object.entries(broken).flatMap(([op, entries]) =>
@@ -243,6 +265,11 @@ export function atomicity(runner: Runner, factory: () => Promise<StoreFixture>):
       [users.alice?.version, users.bob?.version, users.carol?.version, users.erin?.version],
       [2, 2, 1, 1],
     )
+    assert.deepEqual([users.carol?.verifiedEmail, users.carol?.epoch], ['carol@acme.example', 1])
+    assert.deepEqual(await store.entries.domain(['acme.example']), {
+      owner: { id: 'acme', version: 'v2', entry: '{"name":"Acme"}' },
+      connections: [{ id: 'acme-saml', version: 'v2', entry: '{"id":"acme-saml"}' }],
+    })
     assert.deepEqual([users.bob?.verifiedEmail, users.bob?.epoch], ['robert@acme.example', 1])
     assert.deepEqual(
       canonical(users.erin?.memberships),

@@ -282,6 +282,88 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
     },
   )
 
+  race('of 20 claims of one account for one address, one lands', async (store, commit) => {
+    await landed(
+      store.commit(
+        change('user', {
+          guards: [{ guard: 'seats', organization: 'acme', by: 1 }],
+          ops: [
+            userCreate('alice', { contactEmail: 'alice@acme.example' }),
+            { op: 'membership.create', user: 'alice', organization: 'acme', status: 'active', at },
+          ],
+        }),
+      ),
+    )
+    const results = await Promise.all(
+      many(20).map((n) =>
+        commit(
+          change(`c${n}`, {
+            expect: [{ user: 'alice', version: 1 }],
+            ops: [
+              { op: 'user.claim', id: 'alice', verifiedEmail: 'alice@acme.example' },
+              { op: 'identity.link', user: 'alice', ...saml, subject: `s${n}`, at },
+            ],
+          }),
+        ),
+      ),
+    )
+    assert.equal(winners(results), 1)
+    const [found] = (await store.users()).rows
+    assert.deepEqual(
+      [found!.epoch, found!.memberships, found!.identities.map(({ subject }) => subject)],
+      [1, [], [`s${results.findIndex((result) => result.committed)}`]],
+    )
+    assert.equal((await organization(store)).seatsUsed, 0)
+  })
+
+  race('of 20 organizations that claim one domain at once, one gets it', async (store, commit) => {
+    const ids = many(20).map((n) => `o${n}`)
+    const put = (id: string) =>
+      organizationPut(id, { kept: { entry: `"${id}"`, domains: ['shared.example', `${id}.example`] } })
+    const results = await Promise.all(ids.map((id) => commit(change(id, { ops: [put(id)] }))))
+    assert.equal(winners(results), 1)
+    assert.deepEqual(
+      misses(results),
+      many(19).map(() => ({ kind: 'key', key: 'domain' })),
+    )
+    const winner = ids[results.findIndex((result) => result.committed)]!
+    assert.equal((await store.entries.domain(['shared.example']))?.owner.id, winner)
+    for (const id of ids) {
+      assert.equal((await store.entries.organization(id))?.id, id === winner ? id : undefined)
+      assert.equal((await store.entries.domain([`${id}.example`]))?.owner.id, id === winner ? id : undefined)
+    }
+  })
+
+  race('who follows the changes of entries misses none', async (store, commit) => {
+    let done = false
+    const seen = new Set<string>()
+    const positions: number[] = []
+    const follower = (async () => {
+      for (let position = 0, last = false; ; last = done) {
+        const changes = await store.entries.changes(position)
+        for (const id of changes.ids!) seen.add(id)
+        position = changes.position
+        positions.push(position)
+        if (last) return
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    })()
+    const ids = many(60).map((n) => `o${n}`)
+    const results = await Promise.all(
+      ids.map((id) =>
+        commit(change(id, { ops: [organizationPut(id, { kept: { entry: `"${id}"`, domains: [] } })] })),
+      ),
+    )
+    done = true
+    await follower
+    assert.deepEqual(misses(results), [])
+    assert.deepEqual([...seen].sort(), [...ids].sort())
+    assert.deepEqual(
+      positions,
+      [...positions].sort((a, b) => a - b),
+    )
+  })
+
   race('a plan made before somebody else wrote is refused', async (store, commit) => {
     await landed(store.commit(change('user', { ops: [userCreate('alice')] })))
     await landed(commit(change('admin', { expect: [{ user: 'alice', version: 1 }] })))

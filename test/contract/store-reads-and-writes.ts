@@ -219,6 +219,40 @@ export function readsAndWrites(runner: Runner, factory: () => Promise<StoreFixtu
     assert.deepEqual([found.byVerifiedEmail, found.byContactEmail.map(({ id }) => id)], [null, ['alice']])
   })
 
+  inWorld('user.claim ends what an account had, and gives it the address', async (store) => {
+    await landed(
+      store.commit(
+        change('before', {
+          ops: [
+            { op: 'user.update', id: 'alice', set: { verifiedEmail: null, contactEmail: 'a@acme.example' } },
+          ],
+        }),
+      ),
+    )
+    const claim = { op: 'user.claim', id: 'alice', verifiedEmail: 'alice@acme.example' } as const
+    await landed(store.commit(change('claim', { expect: [{ user: 'alice', version: 1 }], ops: [claim] })))
+    same(await store.user('alice'), {
+      user: { ...alice, version: 2, epoch: 1, contactEmail: 'alice@acme.example' },
+      memberships: [],
+      connections: [],
+    })
+    assert.equal((await load(store, { ...saml, subject: 'alice' })).byIdentity, null)
+    assert.equal((await load(store, { ...github, subject: '4711' })).byIdentity, null)
+    const found = await load(store, { email: 'alice@acme.example', organizations: ['acme', 'globex'] })
+    same(found.byVerifiedEmail, {
+      ...aliceInAcme,
+      ...{ version: 2, epoch: 1, contactEmail: 'alice@acme.example', identities: [], memberships: [] },
+    })
+    same(found.organizations, [
+      { ...acme, seatsUsed: 1, owners: 0 },
+      { ...globex, seatsUsed: 0 },
+    ])
+    same((await store.user('bob'))!.memberships, [
+      { organization: 'acme', status: 'active', grants: [], organizationStatus: 'active' },
+    ])
+    assert.equal((await load(store, { ...saml, subject: 'bob' })).byIdentity?.id, 'bob')
+  })
+
   inWorld('an address that was given up can be taken by somebody else', async (store) => {
     await landed(
       store.commit(

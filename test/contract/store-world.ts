@@ -94,11 +94,14 @@ export async function foundation(store: Store): Promise<void> {
 
 /**
  * Alice, owner in acme and member of globex; Bob, member of acme; Carol and Dave, who both only say that
- * carol@acme.example is theirs; an invitation that is pending and one that is taken.
+ * carol@acme.example is theirs; an invitation that is pending and one that is taken; globex with its connection
+ * kept in the store, owner of a domain.
  */
 export async function world(store: Store): Promise<void> {
   await foundation(store)
   const ops: Operation[] = [
+    organizationPut('globex', { kept: { entry: '{"name":"globex"}', domains: ['globex.example'] } }),
+    connectionPut('globex-oidc', 'globex', { kept: { entry: '{"id":"globex-oidc"}' } }),
     userCreate('alice', {
       verifiedEmail: 'alice@acme.example',
       contactEmail: 'private@alice.example',
@@ -199,6 +202,14 @@ export async function dump(store: Store, extra: { users?: string[]; emails?: str
   return {
     users,
     events,
+    entries: {
+      organizations: await Promise.all(organizations.map((id) => store.entries.organization(id))),
+      connections: await store.entries.connections('', 1000),
+      domains: await Promise.all(
+        ['acme.example', 'globex.example'].map((name) => store.entries.domain([name])),
+      ),
+      changes: await store.entries.changes(0),
+    },
     records: await Promise.all(ids.map((id) => store.user(id))),
     snapshots: await Promise.all(loads.map((query) => store.load(query))),
   }

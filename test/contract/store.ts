@@ -2,6 +2,7 @@ import type { Store } from 'passport-jit'
 import type { Runner } from './runner.js'
 import { atomicity } from './store-atomicity.js'
 import { concurrency } from './store-concurrency.js'
+import { keptEntries } from './store-entries.js'
 import { readsAndWrites } from './store-reads-and-writes.js'
 
 export interface StoreFixture {
@@ -21,6 +22,7 @@ export interface StoreFixture {
  */
 export function storeContract(options: Runner & { readonly factory: () => Promise<StoreFixture> }): void {
   options.describe('store: reads and writes', () => readsAndWrites(options, options.factory))
+  options.describe('store: kept entries', () => keptEntries(options, options.factory))
   options.describe('store: atomicity', () => atomicity(options, options.factory))
   options.describe('store: concurrency', () => concurrency(options, options.factory))
 }

@@ -1,0 +1,204 @@
+/** The function that carries out a change set, made anew by every release that migrates. */
+export const commitFunction = `
+-- Carries out one change set, or raises and leaves nothing. JIT01 is a missed version with the user in its
+-- detail, JIT02 a missed guard with its index, JIT03 a missing row with the word for it.
+create or replace function jit_commit(changes jsonb) returns void language plpgsql
+  set search_path from current as $$
+declare
+  item jsonb;
+  index bigint;
+  place bigint;
+  moment bigint;
+  met boolean;
+begin
+  if changes @? '$.ops[*].kept' then
+    perform from jit_entries_position for update;
+    -- Given up before any is taken, so that a domain can go from one organization to another.
+    for item in
+      select value from jsonb_array_elements(changes->'ops')
+        where value->>'op' = 'organization.put' and value ? 'kept'
+    loop
+      delete from jit_domains
+        where organization_id = item->>'id' and not item->'kept'->'domains' ? pattern;
+    end loop;
+  end if;
+
+  for item in select value from jsonb_array_elements(changes->'expect') loop
+    update jit_users set version = version + 1
+      where id = item->>'user' and version = (item->>'version')::integer;
+    if not found then
+      raise exception 'user version missed' using errcode = 'JIT01', detail = item->>'user';
+    end if;
+  end loop;
+
+  for item, index in
+    select value, ordinality - 1 from jsonb_array_elements(changes->'guards') with ordinality
+  loop
+    case item->>'guard'
+      when 'organization' then
+        perform from jit_organizations
+          where id = item->>'id' and version = item->>'version' and status = 'active' for key share;
+      when 'connection' then
+        perform from jit_connections
+          where id = item->>'id' and version = item->>'version' and enabled for share;
+      when 'seats' then
+        update jit_organizations set seats_used = seats_used + (item->>'by')::integer
+          where id = item->>'organization' and ((item->>'by')::integer <= 0 or seat_limit is null
+            or seats_used + (item->>'by')::integer <= seat_limit);
+      when 'owners' then
+        update jit_organizations set owners = owners + (item->>'by')::integer
+          where id = item->>'organization' and ((item->>'by')::integer >= 0
+            or owners + (item->>'by')::integer >= 1);
+      when 'invitation' then
+        update jit_invitations set taken_by = item->>'user'
+          where id = item->>'id' and taken_by is null;
+      else
+        raise exception 'unknown guard %', item;
+    end case;
+    if not found then
+      raise exception 'guard missed' using errcode = 'JIT02', detail = index::text;
+    end if;
+  end loop;
+
+  for item in select value from jsonb_array_elements(changes->'ops') loop
+    met := true;
+    case item->>'op'
+      when 'user.create' then
+        insert into jit_users (id, version, status, epoch, verified_email, contact_email, attributes, created_at)
+          values (item->>'id', 1, item->>'status', 0, item->>'verifiedEmail', item->>'contactEmail',
+            item->'attributes', (item->>'at')::bigint);
+      when 'user.update' then
+        update jit_users set
+            status = case when item->'set' ? 'status' then item->'set'->>'status' else status end,
+            verified_email =
+              case when item->'set' ? 'verifiedEmail' then item->'set'->>'verifiedEmail' else verified_email end,
+            contact_email =
+              case when item->'set' ? 'contactEmail' then item->'set'->>'contactEmail' else contact_email end,
+            attributes = coalesce(item->'set'->'attributes', attributes),
+            epoch = epoch + case when item->'set' ? 'endSessions' then 1 else 0 end
+          where id = item->>'id';
+        met := found;
+      when 'user.claim' then
+        update jit_users set verified_email = item->>'verifiedEmail', contact_email = item->>'verifiedEmail',
+            epoch = epoch + 1
+          where id = item->>'id';
+        met := found;
+        perform from jit_organizations
+          where id in (select organization_id from jit_memberships where user_id = item->>'id')
+          order by id for no key update;
+        update jit_organizations o set seats_used = seats_used - 1,
+            owners = owners - (select count(distinct role) from jit_grants g
+              where g.user_id = item->>'id' and g.organization_id = o.id and role = 'owner')
+          where id in (select organization_id from jit_memberships where user_id = item->>'id');
+        delete from jit_memberships where user_id = item->>'id';
+        delete from jit_identities where user_id = item->>'id';
+      when 'identity.link' then
+        insert into jit_identities (source, issuer, subject, user_id, linked_at)
+          values (item->>'source', item->>'issuer', item->>'subject', item->>'user', (item->>'at')::bigint);
+      when 'identity.unlink' then
+        delete from jit_identities
+          where source = item->>'source' and issuer = item->>'issuer' and subject = item->>'subject'
+            and user_id = item->>'user';
+        met := found;
+      when 'membership.create' then
+        insert into jit_memberships (user_id, organization_id, status, joined_at)
+          values (item->>'user', item->>'organization', item->>'status', (item->>'at')::bigint);
+      when 'membership.update' then
+        update jit_memberships set status = item->>'status'
+          where user_id = item->>'user' and organization_id = item->>'organization';
+        met := found;
+      when 'membership.remove' then
+        delete from jit_memberships
+          where user_id = item->>'user' and organization_id = item->>'organization';
+        met := found;
+      when 'grant.add' then
+        insert into jit_grants (user_id, organization_id, role, source, basis, granted_at)
+          values (item->>'user', item->>'organization', item->>'role', item->>'source', item->>'basis',
+            (item->>'at')::bigint);
+      when 'grant.remove' then
+        delete from jit_grants
+          where user_id = item->>'user' and organization_id = item->>'organization'
+            and role = item->>'role' and source = item->>'source';
+        met := found;
+      when 'tombstone.put' then
+        insert into jit_tombstones (user_id, organization_id, role, removed_at)
+          values (item->>'user', item->>'organization', item->>'role', (item->>'at')::bigint)
+          on conflict (user_id, organization_id, coalesce(role, '')) do update
+            set removed_at = excluded.removed_at;
+      when 'invitation.create' then
+        insert into jit_invitations (id, organization_id, email, role, invited_at)
+          values (item->>'id', item->>'organization', item->>'email', item->>'role', (item->>'at')::bigint);
+      when 'organization.put' then
+        -- Looked at first, because an upsert locks the row even where it then changes nothing.
+        perform from jit_organizations
+          where id = item->>'id' and (version, name, status, seat_limit) is not distinct from
+            (item->>'version', item->>'name', item->>'status', (item->>'seatLimit')::integer);
+        if not found then
+          insert into jit_organizations (id, version, name, status, seat_limit)
+            values (item->>'id', item->>'version', item->>'name', item->>'status',
+              (item->>'seatLimit')::integer)
+            on conflict (id) do update set version = excluded.version, name = excluded.name,
+              status = excluded.status, seat_limit = excluded.seat_limit;
+        end if;
+      when 'connection.put' then
+        perform from jit_connections
+          where id = item->>'id' and (organization_id, version, enabled) is not distinct from
+            (item->>'organization', item->>'version', (item->>'enabled')::boolean);
+        if not found then
+          insert into jit_connections as known (id, organization_id, version, enabled)
+            values (item->>'id', item->>'organization', item->>'version', (item->>'enabled')::boolean)
+            on conflict (id) do update set organization_id = excluded.organization_id,
+              version = excluded.version, enabled = excluded.enabled,
+              epoch = known.epoch + case when known.enabled and not excluded.enabled then 1 else 0 end;
+        end if;
+      else
+        raise exception 'unknown operation %', item;
+    end case;
+    if item ? 'kept' then
+      if item->>'op' = 'organization.put' then
+        insert into jit_domains (pattern, organization_id)
+          select jsonb_array_elements_text(item->'kept'->'domains'), item->>'id' on conflict do nothing;
+        if (select count(*) from jit_domains where organization_id = item->>'id')
+            < (select count(distinct name) from jsonb_array_elements_text(item->'kept'->'domains') name) then
+          raise exception 'domain owned by another' using errcode = 'JIT03', detail = 'domain';
+        end if;
+      else
+        select organization_id = item->>'organization' and version = coalesce(item->'kept'->>'over', version)
+          into met from jit_entries where kind = 'connection' and id = item->>'id';
+        met := coalesce(met, not item->'kept' ? 'over');
+      end if;
+      perform from jit_entries
+        where kind = split_part(item->>'op', '.', 1) and id = item->>'id'
+          and version = item->>'version' and entry = item->'kept'->>'entry';
+      if met and not found then
+        if moment is null then
+          update jit_entries_position p set position = p.position + 1 returning p.position into moment;
+        end if;
+        insert into jit_entries (kind, id, organization_id, version, entry, position)
+          values (split_part(item->>'op', '.', 1), item->>'id', coalesce(item->>'organization', item->>'id'),
+            item->>'version', item->'kept'->>'entry', moment)
+          on conflict (kind, id) do update set version = excluded.version, entry = excluded.entry,
+            position = excluded.position;
+      end if;
+    end if;
+    if not met then
+      raise exception 'row missing' using errcode = 'JIT03', detail = split_part(item->>'op', '.', 1);
+    end if;
+  end loop;
+
+  if jsonb_array_length(changes->'events') > 0 then
+    perform from jit_events where change_id = changes->>'id' limit 1;
+    if found then
+      raise exception 'change landed before' using errcode = 'JIT03', detail = 'change';
+    end if;
+    place := nextval('jit_events_position');
+    insert into jit_events (change_id, seq, position, type, at, user_id, organization_id, source,
+        correlation_id, reason, detail)
+      select changes->>'id', (event->>'seq')::integer, place, event->>'type', (event->>'at')::bigint,
+          event->>'user', event->>'organization', event->>'source', event->>'correlationId',
+          event->>'reason', event->'detail'
+        from jsonb_array_elements(changes->'events') event;
+  end if;
+end
+$$;
+`

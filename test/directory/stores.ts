@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { memoryStore } from 'passport-jit/stores/memory'
+import { postgresStore } from 'passport-jit/stores/postgres'
+import { type SqliteStore, sqliteStore } from 'passport-jit/stores/sqlite'
+import type { StoreFixture } from 'passport-jit/testing'
+import { Pool } from 'pg'
+import { afterAll, beforeAll, describe } from 'vitest'
+import { needs, type PostgresService, postgres } from '../rig/services.js'
+
+type Factory = () => Promise<StoreFixture>
+
+async function memory(): Promise<StoreFixture> {
+  const store = memoryStore()
+  return { store, another: async () => store, close: async () => {} }
+}
+
+async function sqlite(): Promise<StoreFixture> {
+  const directory = mkdtempSync(join(tmpdir(), 'jit-sqlite-'))
+  const opened: SqliteStore[] = []
+  const open = () => {
+    const store = sqliteStore({ file: join(directory, 'jit.db') })
+    opened.push(store)
+    return store
+  }
+  const close = async () => {
+    for (const store of opened) store.close()
+    rmSync(directory, { recursive: true })
+  }
+  return { store: open(), another: async () => open(), close }
+}
+
+const service = await postgres()
+
+/** The tests of `body` on each store; `another` is the same data through connections of its own. */
+export function onEveryStore(body: (factory: Factory) => void): void {
+  describe('memory', () => body(memory))
+  describe('sqlite', () => body(sqlite))
+  needs('PostgreSQL', service, (found) => onPostgres(found, body))
+}
+
+function onPostgres(found: PostgresService, body: (factory: Factory) => void): void {
+  let database: Awaited<ReturnType<PostgresService['freshDatabase']>>
+  const pools: Pool[] = []
+  beforeAll(async () => {
+    database = await found.freshDatabase()
+    for (let n = 0; n < 2; n++) {
+      const pool = new Pool({ connectionString: database.url })
+      // The database is dropped while connections still close, which is an event that would end the process.
+      pool.on('error', () => {})
+      pools.push(pool)
+    }
+  })
+  afterAll(async () => {
+    await Promise.all(pools.map((pool) => pool.end()))
+    await database.drop()
+  })
+  body(async () => {
+    const schema = `s_${randomUUID().slice(0, 8)}`
+    return {
+      store: postgresStore({ pool: pools[0]!, schema }),
+      another: async () => postgresStore({ pool: pools[1]!, schema }),
+      close: async () => {
+        await pools[0]!.query(`drop schema if exists ${schema} cascade`)
+      },
+    }
+  })
+}
