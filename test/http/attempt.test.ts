@@ -246,7 +246,9 @@ describe('S24 P10 a connection that changes while the person is away', () => {
     const directory: Directory = {
       organization: (id) => current.organization(id),
       connection: (id) => current.connection(id),
-      domainOwner: (domain) => current.domainOwner(domain),
+      domain: (name) => current.domain(name),
+      provider: (id) => current.provider(id),
+      providers: () => current.providers(),
       entries: current.entries!,
     }
     return {

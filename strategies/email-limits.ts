@@ -1,0 +1,97 @@
+import { createHash } from 'node:crypto'
+import { isIP } from 'node:net'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { JitError } from '../lib/index.js'
+
+/**
+ * What a limit needs of rate-limiter-flexible's `RateLimiterAbstract`: counts one for the key, and rejects with
+ * `{ msBeforeNext }` where that is one too many, or with an `Error` where its backend cannot be asked.
+ */
+export interface Limiter {
+  consume(key: string): Promise<unknown>
+}
+
+/**
+ * The limits of the e-mail method, each with its default. The defaults count in this process; several processes
+ * need limiters that share a backend, such as `RateLimiterRedis`. A window begins with the first request in it.
+ */
+export interface EmailLimits {
+  /** Codes mailed to one address in an hour: 5. */
+  readonly addressHour: Limiter
+  /** Codes mailed to one address in a day: 10. */
+  readonly addressDay: Limiter
+  /**
+   * Codes asked for by one client in an hour: 60, because an office may share one address. Behind a proxy set
+   * Express's `trust proxy`, or everybody is one client.
+   */
+  readonly clientCodes: Limiter
+  /** Codes and links that one client hands in, in an hour: 300. */
+  readonly clientGuesses: Limiter
+}
+
+// How likely is it that somebody guesses a code of one address within a day, from any number of sessions and
+// clients? A guess is right by 1 in 1,000,000 and a code takes five, so codes are what counts. Windows are fixed
+// and begin with their first code, so 24 hours of the attacker's choosing can reach into two windows of
+// `addressDay`. They miss the first code of the earlier one, unless they begin within ten minutes of it, while
+// it can still be guessed at; then they end within ten minutes of the later window's start, for which
+// `addressHour` allows nine. Either way 9 + 10 codes, 95 guesses: 0.0095 %.
+const hour = 3_600
+const defaults: Record<keyof EmailLimits, { points: number; duration: number }> = {
+  addressHour: { points: 5, duration: hour },
+  addressDay: { points: 10, duration: 24 * hour },
+  clientCodes: { points: 60, duration: hour },
+  clientGuesses: { points: 300, duration: hour },
+}
+
+export const limitNames = Object.keys(defaults) as readonly (keyof EmailLimits)[]
+
+/** The app's own limiters, and one in memory for each that it does not give. */
+export function withDefaults(given: Partial<EmailLimits>): EmailLimits {
+  const inMemory = (name: keyof EmailLimits) =>
+    new RateLimiterMemory({ ...defaults[name], keyPrefix: `jit-${name}` })
+  return Object.fromEntries(limitNames.map((name) => [name, given[name] ?? inMemory(name)])) as never
+}
+
+/**
+ * Counts one request, or refuses it.
+ * @throws JitError `too_many_requests` with how long to wait; `unavailable` where the limiter's backend fails,
+ *   because a limit that cannot be asked is no limit.
+ */
+export async function count(limits: EmailLimits, name: keyof EmailLimits, key: string): Promise<void> {
+  try {
+    await limits[name].consume(key)
+  } catch (refusal) {
+    const wait = (refusal as { msBeforeNext?: unknown } | null)?.msBeforeNext
+    if (refusal instanceof Error || typeof wait !== 'number') {
+      throw new JitError('unavailable', `limits.${name}: the limiter's backend failed`, { cause: refusal })
+    }
+    const retryAfter = Math.max(1, Math.ceil(wait / 1000))
+    throw new JitError('too_many_requests', `limits.${name} is reached for another ${retryAfter} s`, {
+      retryAfter,
+    })
+  }
+}
+
+/** An address as a key of a limiter: a hash, so that the limiter's backend holds no list of people. */
+export const addressKey = (address: string) =>
+  createHash('sha256').update(`limit\0${address}`).digest('base64url')
+
+/**
+ * A client as a key of a limiter: an IPv4 address, or the /64 network of an IPv6 one, which is the least that a
+ * household gets and all of which one machine can use (RFC 6177 §2, RFC 4291 §2.5.4).
+ */
+export function clientKey(ip: string): string {
+  const plain = ip.split('%')[0]!.toLowerCase()
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain)?.[1]
+  if (mapped) return mapped
+  if (isIP(plain) !== 6) return plain
+  const [head = '', tail] = plain.split('::')
+  const left = head.split(':').filter(Boolean)
+  const right = (tail ?? '').split(':').filter(Boolean)
+  const zeros = tail === undefined ? 0 : 8 - left.length - right.length
+  const groups = [...left, ...Array<string>(Math.max(0, zeros)).fill('0'), ...right]
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`
+}
