@@ -290,7 +290,7 @@ describe('S24 a connection changed while the person is away', async () => {
     ...before,
     connection: (id) => current.connection(id),
     organization: (id) => current.organization(id),
-    domainOwner: (domain) => current.domainOwner(domain),
+    domain: (name) => current.domain(name),
   }
   const { at, xmlFor } = scene({}, { directory })
   const write = (begun: Parameters<typeof xmlFor>[0]) => xmlFor(begun, { signing: { key: idp.key } })

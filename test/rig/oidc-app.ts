@@ -22,6 +22,8 @@ export type OidcInput = Extract<ConnectionInput, { protocol: 'oidc' }>
 export interface AppOptions extends Partial<Omit<JitOptions, 'store' | 'lock' | 'log'>> {
   organizations?: DirectoryInput['organizations']
   connections?: ConnectionInput[]
+  /** Of an app before, to go on with its users; a new one by default. */
+  store?: ReturnType<typeof memoryStore>
   /** Mounts the kit; `app.use(jit.routes())` by default. */
   mount?: (app: express.Express, jit: Jit, passport: passport.Authenticator) => void
   /** False for an app without sessions. */
@@ -47,7 +49,7 @@ export async function startApp(options: AppOptions) {
 
 async function build(app: express.Express, server: Awaited<ReturnType<typeof listen>>, options: AppOptions) {
   const log: LogEntry[] = []
-  const store = memoryStore()
+  const store = options.store ?? memoryStore()
   const now = options.now ?? Date.now
   const { organizations = twoOrganizations, connections = [] } = options
   const sessions = new session.MemoryStore()
