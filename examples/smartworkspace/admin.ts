@@ -3,14 +3,16 @@ import express, { type Request, type RequestHandler, type Response } from 'expre
 import type { Store } from 'passport-jit'
 import { refuse } from './answers.js'
 import { readDecisions } from './decisions.js'
+import type { Inbox } from './mail.js'
 
 /**
  * The operator's view: the audit trail and the users, as JSON. `?limit=` (1,000 at most, the default) and
- * `?after=` page through them; a `Link: rel="next"` header leads on (RFC 8288).
+ * `?after=` page through them; a `Link: rel="next"` header leads on (RFC 8288). The on-screen inbox is short
+ * and comes whole.
  */
-export function adminApi(store: Store, token: string | undefined): RequestHandler {
+export function adminApi(store: Store, inbox: Inbox, token: string | undefined): RequestHandler {
   const api = express.Router()
-  api.use(['/api/decisions', '/api/users'], requireAdmin(token))
+  api.use(['/api/decisions', '/api/users', '/api/inbox'], requireAdmin(token))
   api.get('/api/decisions', async (req, res) => {
     const page = pageOf(req, res)
     if (!page) return
@@ -34,6 +36,9 @@ export function adminApi(store: Store, token: string | undefined): RequestHandle
         memberships,
       })),
     )
+  })
+  api.get('/api/inbox', (_req, res) => {
+    res.json(inbox.mails().map(({ to, subject, text }) => ({ to, subject, text })))
   })
   return api
 }

@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express'
-import { refusalPage } from './pages.js'
+import { refusalPage } from './layout.js'
 
 /** True for a browser that shows pages; a program that takes anything gets JSON. */
 export function wantsPage(req: Request): boolean {
@@ -14,6 +14,6 @@ export function refuse(
   { error, title, message }: { error: string; title: string; message: string },
 ): void {
   res.status(status)
-  if (wantsPage(req)) res.send(refusalPage(title, message, '').text)
+  if (wantsPage(req)) res.send(refusalPage({ title, sentence: message }).text)
   else res.json({ error, message })
 }

@@ -7,7 +7,11 @@ import { adminApi, requireAdmin } from './admin.js'
 import { refuse, wantsPage } from './answers.js'
 import { icon, liveScript, stylesheet } from './assets.js'
 import { readDecisions } from './decisions.js'
-import { decisionsPage, refusalPage, type Suggestion, signInPage, workspacePage } from './pages.js'
+import { inboxPage, mailDocument, mailHeaders } from './inbox-page.js'
+import { refusalPage } from './layout.js'
+import type { Inbox } from './mail.js'
+import { decisionsPage, workspacePage } from './pages.js'
+import { type Suggestion, signInPage } from './sign-in-page.js'
 
 export interface WorkspaceOptions {
   readonly jit: Jit
@@ -18,23 +22,25 @@ export interface WorkspaceOptions {
   /** Where sessions are kept; in this process by default. */
   readonly sessions?: session.Store | undefined
   readonly sessionSecret: string
+  /** Where codes and links turn up that are mailed to nobody. */
+  readonly inbox: Inbox
   /** Opens the operator's addresses to its bearer. */
   readonly adminToken?: string | undefined
-  /** Shows the list of decisions to anybody: for a demo on loopback with invented people. */
-  readonly openDecisions?: boolean
+  /** Shows decisions and inbox to anybody: for a demo on loopback with invented people. */
+  readonly onLoopback: boolean
   readonly suggestions?: readonly Suggestion[]
 }
 
 /** The Smartworkspace: an Express app that leaves sign-in and accounts to the kit. */
 export function createApp(options: WorkspaceOptions): express.Express {
-  const { jit, store, directory, baseUrl, adminToken } = options
+  const { jit, store, directory, baseUrl, adminToken, onLoopback } = options
   const app = express().disable('x-powered-by')
-  app.use(headers)
+  app.use(headers(policy(baseUrl)))
   app.get('/healthz', (_req, res) => void res.json({ status: 'ok' }))
   app.get('/style.css', (_req, res) => void res.type('css').send(stylesheet))
   app.get('/icon.svg', (_req, res) => void res.type('svg').send(icon))
   app.get('/live.js', (_req, res) => void res.type('js').send(liveScript))
-  app.use(adminApi(store, adminToken))
+  app.use(adminApi(store, options.inbox, adminToken))
 
   // What the kit needs: a session, Passport's use of it, and its routes before any body parser.
   const secure = baseUrl.startsWith('https:')
@@ -55,7 +61,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
   jit.passport(passport)
   app.use(jit.routes())
 
-  const entries = directory.entries ?? { organizations: [], connections: [] }
+  const entries = directory.entries ?? { organizations: [], connections: [], providers: [] }
   const organizations = new Map(entries.organizations.map((entry) => [entry.id, entry]))
   const ways = entries.connections.flatMap((connection) => {
     const organization = organizations.get(connection.organization)
@@ -69,13 +75,26 @@ export function createApp(options: WorkspaceOptions): express.Express {
     return id === undefined ? 'no organization' : (organizations.get(id)?.name ?? id)
   }
 
+  const providers = entries.providers.filter(({ enabled }) => enabled)
+  /** What a person knows a way in by. */
+  const nameOf = (source: string) => {
+    const id = source.slice(source.indexOf(':') + 1)
+    if (source === 'provider:email') return 'e-mail'
+    const provider = providers.find((entry) => source === `provider:${entry.id}`)
+    return provider?.protocol === 'social' ? (provider.name ?? id) : id
+  }
+
   app.get('/', async (req, res) => {
     if (!req.user || !req.jit) {
-      res.send(signInPage(ways, baseUrl, options.suggestions ?? []).text)
+      const email = typeof req.query.email === 'string' ? req.query.email : ''
+      const suggestions = options.suggestions ?? []
+      res.send(signInPage({ ways, providers, baseUrl, suggestions, email, inbox: onLoopback }).text)
       return
     }
-    const decisions = await decisionsOn(store, req.user)
-    res.send(workspacePage({ user: req.user, jit: req.jit, organizations, decisions }).text)
+    const { user, jit } = req
+    const decisions = await decisionsOn(store, user)
+    const via = nameOf(user.via)
+    res.send(workspacePage({ user, jit, organizations, via, inbox: onLoopback, decisions }).text)
   })
 
   app.get('/api/me', (req, res) => {
@@ -91,14 +110,20 @@ export function createApp(options: WorkspaceOptions): express.Express {
     })
   })
 
-  app.get('/decisions', options.openDecisions ? anybody : requireAdmin(adminToken), async (_req, res) => {
+  app.get('/decisions', onLoopback ? anybody : requireAdmin(adminToken), async (_req, res) => {
     const { decisions } = await readDecisions(store, { limit: 200 })
     const { rows } = await store.users({ limit: 1000 })
     const people = new Map(
-      rows.map(({ id, attributes, verifiedEmail }) => [id, attributes.name ?? verifiedEmail ?? id]),
+      rows.map(({ id, attributes, verifiedEmail, contactEmail }) => [
+        id,
+        attributes.name ?? verifiedEmail ?? contactEmail ?? id,
+      ]),
     )
-    res.send(decisionsPage(decisions, people, placeOf).text)
+    const { warnings } = jit
+    res.send(decisionsPage({ decisions, people, placeOf, warnings, inbox: onLoopback }).text)
   })
+
+  if (onLoopback) app.use(inboxPages(options.inbox, baseUrl))
 
   app.use((req, res) => {
     const message = `There is nothing at ${req.path}.`
@@ -118,15 +143,35 @@ async function decisionsOn(store: Store, user: JitUser) {
 
 const anybody: RequestHandler = (_req, _res, next) => next()
 
-const headers: RequestHandler = (_req, res, next) => {
-  res.set({
-    'cache-control': 'no-store',
-    'content-security-policy':
-      "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    'referrer-policy': 'same-origin',
-    'x-content-type-options': 'nosniff',
+/** The on-screen inbox: everybody's mail for everybody to read, so on loopback only. */
+function inboxPages(inbox: Inbox, baseUrl: string): RequestHandler {
+  const pages = express.Router()
+  pages.get('/inbox', (_req, res) => {
+    res.set('content-security-policy', `${policy(baseUrl)}; frame-src 'self'`)
+    res.send(inboxPage(inbox.mails()).text)
   })
-  next()
+  pages.get('/inbox/:id', (req, res, next) => {
+    const mail = inbox.mails().find(({ id }) => id === req.params.id)
+    if (!mail) return next()
+    res.set(mailHeaders).send(mailDocument(mail))
+  })
+  return pages
+}
+
+/** The Content-Security-Policy of the app's pages; the form of the sign-in page names the app's own address. */
+const policy = (baseUrl: string) =>
+  `default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self' ${baseUrl}; frame-ancestors 'none'; base-uri 'none'`
+
+function headers(contentSecurityPolicy: string): RequestHandler {
+  return (_req, res, next) => {
+    res.set({
+      'cache-control': 'no-store',
+      'content-security-policy': contentSecurityPolicy,
+      'referrer-policy': 'same-origin',
+      'x-content-type-options': 'nosniff',
+    })
+    next()
+  }
 }
 
 /** A session store that cannot be reached is no fault of the request: it may come again in a moment. */
@@ -144,13 +189,12 @@ function orUnavailable(sessions: RequestHandler): RequestHandler {
 /** A refusal as a page of this app; programs get the kit's own JSON from `jit.errorPage()`. */
 const refusal: ErrorRequestHandler = (error, req, res, next) => {
   if (!(error instanceof JitError) || res.headersSent || !wantsPage(req)) return next(error)
-  const { code, status, publicMessage, correlationId } = error
+  const { code, status, publicMessage, correlationId, ways } = error
   const title = status === 503 ? 'Please try again in a moment' : 'This sign-in did not work'
-  const note = [code, correlationId].filter(Boolean).join(' · ')
   res
     .set(error.headers)
     .status(status)
-    .send(refusalPage(title, publicMessage, note).text)
+    .send(refusalPage({ title, sentence: publicMessage, code, correlationId, ways }).text)
 }
 
 /** Anything unforeseen: the operator sees what it was, the visitor that it was not their doing. */

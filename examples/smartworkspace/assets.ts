@@ -12,26 +12,29 @@ a{color:var(--brand)}
 :focus-visible{outline:2px solid var(--brand);outline-offset:2px}
 .top,main,footer{max-width:64rem;margin:0 auto;padding:0 1.25rem}
 .top{display:flex;align-items:center;gap:1.25rem;flex-wrap:wrap;padding-top:1.1rem;padding-bottom:1.1rem}
-.top a{color:var(--soft);text-decoration:none;font-size:.95rem}.top a:hover,.top a[aria-current]{color:var(--ink)}
+.top form{margin-left:auto}.top nav{display:flex;gap:1.1rem}.top a{color:var(--soft);text-decoration:none;font-size:.95rem}.top a:hover,.top a[aria-current]{color:var(--ink)}
 .top .brand{display:flex;align-items:center;gap:.6rem;color:var(--ink);font-weight:650;font-size:1.05rem;margin-right:auto}
 .brand i{width:1.7rem;height:1.7rem;border-radius:.5rem;background:conic-gradient(from 210deg,#4c4ddc,#b04de0,#f0857d,#4c4ddc)}
 .top .button{font-size:.92rem;padding:.4rem .9rem}
 @media(max-width:30rem){.top{gap:.7rem}.top a{font-size:.9rem}.top .brand{gap:.45rem;font-size:.95rem}.top .button{font-size:.88rem;padding:.25rem .55rem}}
 footer{color:var(--soft);font-size:.85rem;padding-top:2.5rem;padding-bottom:2rem}
-h1{font-size:clamp(1.6rem,4.5vw,2.15rem);line-height:1.2;letter-spacing:-.02em;margin:1.4rem 0 .35rem}
+h1{font-size:clamp(1.6rem,4.5vw,2.15rem);line-height:1.2;letter-spacing:-.02em;margin:1.4rem 0 .35rem;overflow-wrap:anywhere}
 h2{font-size:1.05rem;margin:0 0 .8rem}
 .lead{color:var(--soft);margin:0 0 1.6rem;max-width:42rem}
 .soft{color:var(--soft)}small,.small{font-size:.875rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:1rem;padding:1.25rem;box-shadow:var(--shade);margin:0 0 1.1rem}
-.columns{display:grid;gap:1.1rem;align-items:start}
+.columns{display:grid;grid-template-columns:minmax(0,1fr);gap:1.1rem;align-items:start}
 @media(min-width:54rem){.columns{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}.columns.wide-right{grid-template-columns:minmax(0,5fr) minmax(0,6fr)}}
 .button{display:inline-block;font:inherit;font-weight:600;border:0;border-radius:.7rem;padding:.55rem 1.1rem;background:var(--brand);color:var(--brand-ink);text-decoration:none;cursor:pointer}
 .button.quiet{background:transparent;color:var(--ink);border:1px solid var(--line);font-weight:500}
 .button:hover{filter:brightness(1.08)}
-.ways{display:grid;gap:.65rem}
+.button.block{display:block;width:100%;text-align:center;margin-top:.6rem}
+.address{display:flex;gap:.6rem;flex-wrap:wrap}.address input[type=email]{flex:1 1 13rem;min-width:0;font:inherit;padding:.55rem .8rem;border:1px solid var(--line);border-radius:.7rem;background:var(--ground);color:inherit}
+.or{display:flex;align-items:center;gap:.8rem;color:var(--soft);font-size:.875rem;margin:1rem 0 0}.or::before,.or::after{content:'';flex:1;border-top:1px solid var(--line)}
+.ways{display:grid;grid-template-columns:minmax(0,1fr);gap:.65rem}
 .way{display:flex;align-items:center;gap:.9rem;padding:.8rem .9rem;border:1px solid var(--line);border-radius:.85rem;color:inherit;text-decoration:none}
 .way:hover{border-color:var(--brand);background:var(--ground)}
-.way b{display:block}.way small{display:block;line-height:1.35}.way>span:last-child{margin-left:auto}
+.way>span{min-width:0;overflow-wrap:anywhere}.way>.tag{flex:none}.way b{display:block}.way small{display:block;line-height:1.35}.way>span:last-child{margin-left:auto}
 .face{flex:none;display:grid;place-items:center;width:2.5rem;height:2.5rem;border-radius:.75rem;color:#fff;font-weight:650;font-size:.95rem}
 .face.round{border-radius:50%}
 .f0{background:#4c4ddc}.f1{background:#a13fc4}.f2{background:#c2473e}.f3{background:#0f7f7a}.f4{background:#a45c0a}.f5{background:#2e6fbf}
@@ -58,14 +61,18 @@ dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1rem;
 @media(max-width:44rem){.log summary{grid-template-columns:minmax(0,1fr) auto}.log summary>.who{order:-2;grid-column:1}.log summary .tag{order:-1;justify-self:end}.log summary time{text-align:right}}
 .live::before{content:'';display:inline-block;width:.55rem;height:.55rem;border-radius:50%;background:var(--good);margin-right:.45rem}
 .live.lost::before{background:var(--bad)}
+.warnings{border-left:.3rem solid var(--warn)}.warnings li{overflow-wrap:anywhere}
+.mail{padding:1rem}.mail .head{margin:0}.mail .head>:last-child{margin-left:auto}.mail p{margin:0 0 .8rem}
+.mail iframe{width:100%;height:24rem;border:1px solid var(--line);border-radius:.6rem;background:#fff}
+.mail pre{margin:0;padding:.2rem 0;font:.82rem/1.5 ui-monospace,'Cascadia Mono',Menlo,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 .empty{text-align:center;padding:2.5rem 1rem}
-.refusal{max-width:36rem;margin:8vh auto 0}.refusal .button{margin-top:.6rem}
+.refusal{max-width:36rem;margin:8vh auto 0}.refusal .button{margin-top:.6rem}.refusal .ways{margin-bottom:1rem}
 `
 
 export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><defs><linearGradient id="g" x2="1" y2="1"><stop stop-color="#4c4ddc"/><stop offset=".6" stop-color="#b04de0"/><stop offset="1" stop-color="#f0857d"/></linearGradient></defs><rect width="32" height="32" rx="9" fill="url(#g)"/></svg>
 `
 
-/** Adds new decisions to the list as they are made; a decision never changes, so the old ones stay as they are. */
+/** Adds new entries to a list as they are made; neither a decision nor a mail ever changes, so the old ones stay. */
 export const liveScript = `
 const list = document.getElementById('log')
 const light = document.getElementById('live')

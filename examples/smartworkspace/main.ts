@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import {
   createJit,
@@ -7,14 +8,20 @@ import {
   type Store,
   staticDirectory,
 } from 'passport-jit'
+import { emailStrategy } from 'passport-jit/strategies/email'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { samlStrategy } from 'passport-jit/strategies/saml'
+import { socialStrategy } from 'passport-jit/strategies/social'
 import { createApp } from './app.js'
 import { openDatabase, openShared, sessionSecret } from './backends.js'
 import { listen, StartProblem } from './listen.js'
 import { startIdentityProviders } from './loopback.js'
-import { seed, suggestions } from './organizations.js'
-import { play, table } from './stories.js'
+import { openMail } from './mail.js'
+import { seed } from './organizations.js'
+import { suggestions } from './people.js'
+import { play } from './play.js'
+import { stories } from './stories.js'
+import { table } from './table.js'
 
 const usage = `npm run demo                        the Smartworkspace with invented organizations and people
 npm run demo -- --config FILE       the same app on the organizations and connections of FILE
@@ -25,7 +32,9 @@ PORT            where the app listens (3000); the test identity providers take t
 BASE_URL        the app's address as browsers see it (http://localhost:PORT)
 DATABASE_URL    PostgreSQL instead of SQLite
 REDIS_URL       sessions, lock and one-time values in Redis instead of this process
-ADMIN_TOKEN     opens /api/decisions, /api/users and /decisions to who presents it
+SMTP_URL        with --config: mails codes for real, such as smtp://user:password@mail.example.com:587
+MAIL_FROM       who the mail is from (Smartworkspace <no-reply@ the host of BASE_URL>)
+ADMIN_TOKEN     opens /api/decisions, /api/users, /api/inbox and /decisions to who presents it
 SESSION_SECRET  signs the session cookies; a random one by default, with REDIS_URL kept in .demo
 `
 
@@ -38,6 +47,7 @@ interface Flags {
 interface Demo {
   readonly url: string
   readonly store: Store
+  readonly adminToken: string | undefined
   readonly banner: readonly string[]
   readonly close: () => Promise<void>
 }
@@ -64,14 +74,20 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
       endings.push(idps.close)
       directory = staticDirectory(idps.directory, env)
       banner.push('Open it and sign in as one of these (no passwords):')
-      for (const { name, signsInAt, expect } of suggestions)
-        banner.push(`  ${name}, at ${signsInAt}. ${expect}`)
-      banner.push('', `Test identity providers at ${idps.url}, decisions at ${url}/decisions`)
+      for (const { name, email, choose, expect } of suggestions)
+        banner.push(`  ${name}, ${choose === null ? `by typing ${email}` : `by ${choose}`}. ${expect}`)
+      banner.push('', `Test identity providers at ${idps.url}`)
+      banner.push(`Decisions and warnings about the policies at ${url}/decisions`)
     } else {
-      const { connections = [] } = directory.entries ?? {}
+      const { connections = [], providers = [] } = directory.entries ?? {}
       banner.push(`${connections.length} connection(s) in ${config}`)
       for (const { id } of connections) {
         banner.push(`  ${id}: sign in at ${url}/auth/sso/${id}, answers go to ${url}/auth/sso/${id}/callback`)
+      }
+      for (const { id } of providers.filter(({ protocol }) => protocol === 'social')) {
+        banner.push(
+          `  ${id}: sign in at ${url}/auth/social/${id}, answers go to ${url}/auth/social/${id}/callback`,
+        )
       }
       banner.push(
         '',
@@ -83,7 +99,19 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
     endings.push(database.close)
     const shared = await openShared(env.REDIS_URL, log)
     endings.push(shared.close)
-    banner.push(`Database: ${database.label}`, `Sessions and lock: ${shared.label}`)
+    // The embedded people have no mailboxes, so a real mail server is of no use to them.
+    const smtpUrl = config === undefined ? undefined : env.SMTP_URL
+    const where =
+      config === undefined
+        ? `read it at ${url}/inbox`
+        : env.ADMIN_TOKEN
+          ? `read it at ${url}/api/inbox, or set SMTP_URL to send it`
+          : 'set SMTP_URL to send it, or ADMIN_TOKEN to read it at /api/inbox'
+    const mailing = openMail({ smtpUrl, from: env.MAIL_FROM, baseUrl: url, where })
+    const { transport, from, inbox } = mailing
+    banner.push(`Database: ${database.label}`, `Sessions and lock: ${shared.label}`, `Mail: ${mailing.label}`)
+    // The stories read the inbox as an operator does.
+    const adminToken = env.ADMIN_TOKEN || (script ? randomBytes(16).toString('hex') : undefined)
 
     const jit = createJit({
       baseUrl: url,
@@ -91,7 +119,12 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
       lock: shared.lock,
       once: shared.once,
       directory,
-      strategies: [samlStrategy(), oidcStrategy()],
+      strategies: [
+        samlStrategy(),
+        oidcStrategy(),
+        socialStrategy(),
+        emailStrategy({ transport, from, appName: 'Smartworkspace' }),
+      ],
       log: ({ level, code, message, correlationId }) =>
         log([level, code, message, correlationId && `(${correlationId})`].filter(Boolean).join(' ')),
     })
@@ -108,12 +141,13 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
       baseUrl: url,
       sessions: shared.sessions,
       sessionSecret: sessionSecret(env),
-      adminToken: env.ADMIN_TOKEN,
-      openDecisions: config === undefined,
+      inbox,
+      adminToken,
+      onLoopback: config === undefined,
       suggestions: config === undefined ? suggestions : [],
     })
     web.serve(app)
-    return { url, store: database.store, banner, close }
+    return { url, store: database.store, adminToken, banner, close }
   } catch (error) {
     await close().catch(() => {})
     throw error
@@ -178,7 +212,7 @@ try {
   } else {
     const demo = await start(chosen, process.env)
     if (chosen.script) {
-      const told = await play(demo.url, demo.store)
+      const told = await play(stories, demo)
       console.log(table(told))
       await demo.close()
       if (told.some(({ differences }) => differences.length > 0)) process.exitCode = 1

@@ -3,13 +3,16 @@ import type { Outcome, Reason } from 'passport-jit'
 /** What happened to a person, in the app's own words. The kit's reasons are a closed union, so none is missed. */
 export const reasonSentences: Record<Reason, string> = {
   user_provisioned: 'A new account was made, and it joined the organization.',
-  user_created: 'A new account was made. It joined nothing, because joining is switched off.',
+  user_created: 'A new account was made. It joined nothing, because nothing gave it a membership.',
   outsider_created: 'An account of its own was made for somebody outside the organization’s domains.',
+  account_claimed:
+    'An account that had never proved this address was taken over by the person who did; all else about it ended.',
   identity_linked: 'An existing account with the same verified e-mail was linked to this sign-in.',
   membership_created: 'A known person joined the organization.',
   identity_synced: 'Roles or attributes followed the identity provider.',
   identity_known: 'A known person, and nothing had to change.',
   administered: 'A person did this, not a policy.',
+  proof_required: 'The address belongs to an account here, so the person has to prove it first.',
   connection_changed: 'The connection was changed in the middle of the sign-in.',
   connection_disabled: 'The connection is switched off.',
   organization_suspended: 'The organization is suspended.',
@@ -20,6 +23,8 @@ export const reasonSentences: Record<Reason, string> = {
   user_suspended: 'The account is suspended.',
   membership_suspended: 'The membership is suspended.',
   subject_changed: 'The account is tied to another login at the same identity provider.',
+  sso_required: 'The organization of this address has a sign-in of its own, and no other way in counts.',
+  sign_up_closed: 'There is no account yet, and new ones are by invitation only.',
   seats_full: 'The organization has no free seat.',
 }
 
@@ -29,6 +34,7 @@ export const outcomeWords: Record<Outcome, string> = {
   updated: 'updated',
   unchanged: 'unchanged',
   denied: 'refused',
+  unproved: 'to be proved',
 }
 
 /** Why somebody holds a role, from the source of the grant. */

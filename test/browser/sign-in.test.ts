@@ -1,16 +1,10 @@
-import { existsSync } from 'node:fs'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Demo, start } from '../demo/demo-process.js'
 import { needs } from '../rig/services.js'
+import { chromiumPath, launch } from './chromium.js'
 
-const usual = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
-const executablePath = [process.env.CHROMIUM ?? '', ...usual].find((path) => path !== '' && existsSync(path))
-
-const quietly =
-  '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
-
-needs('Chromium', executablePath ?? null, (path) => {
+needs('Chromium', chromiumPath, (path) => {
   let demo: Demo
   let browser: Browser
   let context: BrowserContext
@@ -18,7 +12,7 @@ needs('Chromium', executablePath ?? null, (path) => {
 
   beforeAll(async () => {
     demo = await start()
-    browser = await chromium.launch({ executablePath: path, args: quietly.split(' ') })
+    browser = await launch(path)
   })
   afterAll(async () => {
     await browser?.close()

@@ -24,7 +24,9 @@ export interface Demo {
 function launch(args: readonly string[], env: Record<string, string>, cwd?: string) {
   if (!existsSync(built)) throw new Error('the demo is not built; run "npm run build" before these tests')
   const folder = cwd ?? mkdtempSync(join(tmpdir(), 'jit-demo-'))
-  const { DATABASE_URL: _, REDIS_URL: __, ADMIN_TOKEN: ___, BASE_URL: ____, ...inherited } = process.env
+  const inherited = { ...process.env }
+  for (const name of ['DATABASE_URL', 'REDIS_URL', 'ADMIN_TOKEN', 'BASE_URL', 'SMTP_URL', 'MAIL_FROM'])
+    delete inherited[name]
   const child = spawn(process.execPath, [built, ...args], {
     cwd: folder,
     env: { ...inherited, PORT: '0', ...env },

@@ -87,6 +87,49 @@ describe('the addresses of the operator', () => {
     expect((await fetch(`${demo.url}${path}?limit=none`, { headers: authorized })).status).toBe(400)
   })
 
+  test('the mails of the on-screen inbox, newest first, open to the token alone', async () => {
+    const address = 'mira@magictech.example'
+    for (let count = 0; count < 2; count++) {
+      const body = new URLSearchParams({ email: address })
+      expect(await (await fetch(`${demo.url}/auth/email`, { method: 'POST', body })).json()).toEqual({
+        sent: true,
+      })
+    }
+    const mails = await (await fetch(`${demo.url}/api/inbox`, { headers: authorized })).json()
+    const expected = {
+      to: address,
+      subject: 'Your code to sign in to Smartworkspace',
+      text: expect.stringMatching(/^\d{6}\n/),
+    }
+    expect(mails).toEqual([expected, expected])
+    expect(mails[0].text).not.toBe(mails[1].text)
+    for (const authorization of ['', 'Bearer let-me-inn']) {
+      expect((await fetch(`${demo.url}/api/inbox`, { headers: { authorization } })).status).toBe(401)
+    }
+  })
+
+  test('a mail of the inbox page runs nothing and loads nothing, wherever it is opened', async () => {
+    const body = new URLSearchParams({ email: 'tomas@magictech.example' })
+    await fetch(`${demo.url}/auth/email`, { method: 'POST', body })
+    const inbox = await (await fetch(`${demo.url}/inbox`)).text()
+    const [, path, sandbox] = /<iframe src="([^"]+)" sandbox="([^"]+)"/.exec(inbox)!
+    expect(sandbox).not.toMatch(/allow-(scripts|same-origin|forms|top)/)
+    const mail = await fetch(demo.url + path)
+    expect(mail.status).toBe(200)
+    const policy = mail.headers.get('content-security-policy')
+    expect(policy).toContain(`sandbox ${sandbox};`)
+    expect(policy).toContain("default-src 'none'")
+    expect((await fetch(`${demo.url}/inbox/mail-999`)).status).toBe(404)
+  })
+
+  test('what the linter says stands over the decisions', async () => {
+    const page = await (await fetch(`${demo.url}/decisions`)).text()
+    const text = page.replaceAll('&#34;', '"')
+    expect(text).toContain('domain "globex.example" has both domainJit and SSO by connection "globex-oidc"')
+    expect(text).toContain('vouches for "magictech.example", which organization "magictech" owns')
+    expect(text.match(/<section class="card warnings">.*<\/section>/s)![0].match(/<li>/g)).toHaveLength(2)
+  })
+
   test('the sign-in page offers each way in, on the host it comes back to', async () => {
     const offered = links(await new Browser().open(demo.url)).filter((href) => href.includes('/auth/sso/'))
     expect(offered).toEqual(
@@ -98,7 +141,7 @@ describe('the addresses of the operator', () => {
 test('without a token the operator’s addresses are not there', async () => {
   const demo = await start()
   try {
-    for (const path of ['/api/decisions', '/api/users']) {
+    for (const path of ['/api/decisions', '/api/users', '/api/inbox']) {
       expect((await fetch(demo.url + path, { headers: authorized })).status).toBe(404)
     }
   } finally {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { html } from '../../examples/smartworkspace/html.js'
+import { inboxPage } from '../../examples/smartworkspace/inbox-page.js'
+import { refusalPage } from '../../examples/smartworkspace/layout.js'
 import { workspacePage } from '../../examples/smartworkspace/pages.js'
 
 const hostile = `<img src=x onerror="alert('1')">&amp;`
@@ -45,9 +47,20 @@ describe('what is put into a page is text', () => {
         correlationId: 'c',
       },
       organizations: new Map(),
+      via: hostile,
+      inbox: true,
       decisions: [],
     }).text
     expect(page).toContain(`Hello, ${escaped}`)
     expect(page).not.toContain('<img')
+  })
+
+  test('nor can a mail write into the inbox, or a way in into a refusal', () => {
+    const mail = { id: 'mail-1', at: 0, to: hostile, subject: hostile, text: hostile, html: hostile }
+    const refusal = { title: hostile, sentence: hostile, ways: [{ name: hostile, start: hostile }] }
+    for (const page of [inboxPage([mail]).text, refusalPage(refusal).text]) {
+      expect(page).toContain(escaped)
+      expect(page).not.toContain('<img')
+    }
   })
 })

@@ -107,6 +107,8 @@ describe('flags and environment', () => {
       'BASE_URL',
       'DATABASE_URL',
       'REDIS_URL',
+      'SMTP_URL',
+      'MAIL_FROM',
       'ADMIN_TOKEN',
     ]) {
       expect(stdout).toContain(word)
@@ -135,6 +137,13 @@ describe('flags and environment', () => {
     } finally {
       other.close()
     }
+  })
+
+  test.each([
+    [{ SMTP_URL: 'mail.example.com' }, /SMTP_URL: it is not an address such as smtp:/],
+    [{ MAIL_FROM: 'nobody' }, /MAIL_FROM: it is not an address such as/],
+  ])('%j is refused with a sentence', async (env, sentence) => {
+    expectSentence(await run(['--config', write(config())], env), sentence)
   })
 
   test('a port that is none', async () => {
