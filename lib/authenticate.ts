@@ -290,7 +290,10 @@ async function guarded<T>(
       ),
     ])
   } catch (error) {
-    throw asJitError(error, signal.aborted ? 'idp_unreachable' : code, nameOf(route.source))
+    if (signal.aborted && !(error instanceof JitError)) {
+      throw new JitError('idp_unreachable', `${nameOf(route.source)} did not answer in time`, { cause: error })
+    }
+    throw asJitError(error, code, nameOf(route.source))
   }
 }
 
