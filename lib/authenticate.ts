@@ -291,7 +291,9 @@ async function guarded<T>(
     ])
   } catch (error) {
     if (signal.aborted && !(error instanceof JitError)) {
-      throw new JitError('idp_unreachable', `${nameOf(route.source)} did not answer in time`, { cause: error })
+      throw new JitError('idp_unreachable', `${nameOf(route.source)} did not answer in time`, {
+        cause: error,
+      })
     }
     throw asJitError(error, code, nameOf(route.source))
   }
