@@ -1,15 +1,8 @@
 import { createHash } from 'node:crypto'
 import type * as z from 'zod'
 import { JitError } from './errors.js'
-import {
-  type Connection,
-  contradictions,
-  directorySchema,
-  nearest,
-  type Organization,
-  type Provider,
-  warnings,
-} from './policy.js'
+import { contradictions, nearest, warnings } from './lint.js'
+import { type Connection, directorySchema, type Organization, type Provider } from './policy.js'
 
 /** A configuration that was checked as a whole: frozen entries with their versions and all secrets in place. */
 export interface Configuration {

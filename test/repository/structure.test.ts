@@ -47,9 +47,18 @@ describe('Import directions', () => {
     },
   )
 
-  const pure = ['identity', 'policy', 'plan', 'terms', 'roles', 'audit', 'discovery', 'errors', 'store'].map(
-    (name) => `lib/${name}.ts`,
-  )
+  const pure = [
+    'identity',
+    'policy',
+    'lint',
+    'plan',
+    'terms',
+    'roles',
+    'audit',
+    'discovery',
+    'errors',
+    'store',
+  ].map((name) => `lib/${name}.ts`)
   const libraries = ['zod', 'tldts', 'free-email-domains-list']
   test.each(pure)('%s is pure: no effects, no clock, no randomness', (file) => {
     expect(

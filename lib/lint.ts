@@ -1,0 +1,172 @@
+import { candidates, covers, type Parsed } from './policy.js'
+
+/**
+ * What the parsed entries contradict in each other; each a sentence that names the entry and the key.
+ * Ids and domains are compared as they are matched at sign-in. `named` are the ids of all organizations, of
+ * those too that did not parse.
+ */
+export function contradictions(config: Parsed, named: ReadonlySet<unknown>): string[] {
+  const problems: string[] = []
+  const organizations = new Map(config.organizations.map((organization) => [organization.id, organization]))
+  const twice = (kind: string, ids: string[]) => {
+    for (const name of new Set(ids.filter((entry, index) => ids.indexOf(entry) !== index))) {
+      problems.push(`${kind} "${name}": the id is used more than once`)
+    }
+  }
+  twice(
+    'organization',
+    config.organizations.map((entry) => entry.id),
+  )
+  twice(
+    'connection',
+    config.connections.map((entry) => entry.id),
+  )
+
+  twice(
+    'social provider',
+    config.social.map((entry) => entry.id),
+  )
+  for (const { id, roles, domainJit } of config.organizations) {
+    for (const name of domainJit.roles.filter((role) => !roles.includes(role))) {
+      problems.push(`organization "${id}": domainJit.roles: it has no role "${name}"${nearest(name, roles)}`)
+    }
+  }
+
+  const owners = new Map<string, string>()
+  for (const { id, domains } of config.organizations) {
+    for (const name of domains) {
+      const other = owners.get(name)
+      if (other !== undefined && other !== id) {
+        problems.push(`organization "${id}": domains: "${name}" is already owned by organization "${other}"`)
+      }
+      owners.set(name, id)
+    }
+  }
+  for (const connection of config.connections) {
+    const where = `connection "${connection.id}"`
+    const organization = organizations.get(connection.organization)
+    if (!organization && named.has(connection.organization)) continue
+    if (!organization) {
+      const near = nearest(connection.organization, [...organizations.keys()])
+      problems.push(`${where}: organization: there is no organization "${connection.organization}"${near}`)
+      continue
+    }
+    const known = (key: string, name: string) => {
+      if (organization.roles.includes(name)) return
+      const near = nearest(name, organization.roles)
+      problems.push(`${where}: ${key}: organization "${organization.id}" has no role "${name}"${near}`)
+    }
+    for (const name of connection.jit.roles) known('jit.roles', name)
+    if (Object.keys(connection.groups.map).length > 0 && connection.attributes.groups === undefined) {
+      problems.push(
+        `${where}: attributes.groups: groups.map needs the name of the claim that lists the groups`,
+      )
+    }
+    for (const [group, roles] of Object.entries(connection.groups.map)) {
+      for (const name of roles) known(`groups.map.${group}`, name)
+    }
+    if (connection.protocol === 'oidc') {
+      if (connection.clientAuthentication !== 'none' && connection.clientSecret === undefined) {
+        problems.push(`${where}: clientSecret: ${connection.clientAuthentication} needs one`)
+      }
+      if (!connection.allowInsecureRequests && connection.issuer.startsWith('http:')) {
+        problems.push(
+          `${where}: issuer: plain http is refused; use https, or set allowInsecureRequests to try it out`,
+        )
+      }
+      if (
+        /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)\b/.test(
+          connection.issuer,
+        ) &&
+        !connection.tenants
+      ) {
+        problems.push(`${where}: tenants: a multi-tenant issuer admits every tenant; name those you mean`)
+      }
+    }
+  }
+  return problems
+}
+
+/**
+ * What is allowed, but does not do what it seems to, or more than it seems to: each a sentence that names the
+ * entries. Meant for the operator's log and for the page where the policy is saved.
+ */
+export function warnings(config: Parsed): string[] {
+  const found: string[] = []
+  const owners = new Map(
+    config.organizations.flatMap(({ id, domains }) => domains.map((name) => [name, id] as const)),
+  )
+  const vouched = ({ vouchesFor, organization }: Parsed['connections'][number]) =>
+    vouchesFor ?? config.organizations.find(({ id }) => id === organization)?.domains ?? []
+  const anyProvider = config.email.enabled || config.social.some(({ enabled }) => enabled)
+  for (const { id, domains, domainJit, requireSso } of config.organizations) {
+    const where = `organization "${id}"`
+    const sso = config.connections.filter(({ organization, enabled }) => organization === id && enabled)
+    if (requireSso && sso.length === 0) {
+      found.push(`${where}: requireSso is on and no connection is enabled, so none of its memberships counts`)
+    }
+    if (!domainJit.enabled) continue
+    if (domains.length === 0)
+      found.push(`${where}: domainJit is on, but it owns no domain, so it can never fire`)
+    if (!anyProvider)
+      found.push(`${where}: domainJit is on, but neither e-mail nor a social provider is enabled`)
+    for (const name of domains) {
+      const routed = sso.find(
+        (connection) => covers(vouched(connection), name) || vouched(connection).includes(name),
+      )
+      if (routed) {
+        found.push(
+          `${where}: domain "${name}" has both domainJit and SSO by connection "${routed.id}"; SSO wins, so domainJit does not run for it`,
+        )
+      }
+    }
+  }
+  for (const connection of config.connections.filter(({ enabled }) => enabled)) {
+    const { id, organization, outsiders, jit, groups } = connection
+    const where = `connection "${id}"`
+    const patterns = vouched(connection)
+    if (patterns.length === 0 && outsiders === 'deny') {
+      found.push(`${where}: it vouches for no e-mail domain, so nobody new can sign in through it`)
+    }
+    for (const name of patterns) {
+      const owner = candidates(name.replace(/^\*\./, ''))
+        .map((pattern) => owners.get(pattern))
+        .find(Boolean)
+      if (owner !== undefined && owner !== organization) {
+        found.push(
+          `${where} of organization "${organization}" vouches for "${name}", which organization "${owner}" owns: its IdP can sign in as anybody there`,
+        )
+      }
+      if (owner === undefined) {
+        found.push(
+          `${where} vouches for "${name}", which no organization owns: discovery does not lead there`,
+        )
+      }
+    }
+    if (!jit.join && (jit.roles.length > 0 || Object.keys(groups.map).length > 0)) {
+      found.push(`${where}: jit.join is off, so jit.roles and groups.map can never fire`)
+    }
+  }
+  return found
+}
+
+/** ` (did you mean "x"?)` for the closest candidate within two edits, else nothing. */
+export function nearest(word: string, words: readonly string[]): string {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i]
+      for (let j = 1; j <= b.length; j++) {
+        next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
+      }
+      row = next
+    }
+    return row[b.length]!
+  }
+  const best = words
+    .map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits)[0]
+  return best && best.edits <= Math.max(2, Math.floor(word.length / 4))
+    ? ` (did you mean "${best.candidate}"?)`
+    : ''
+}
