@@ -1,20 +1,30 @@
 import type { Source } from './identity.js'
 import type { Reason, TraceEntry } from './plan.js'
-import type { GrantSource, Operation } from './store.js'
+import type { Guard, Operation, User } from './store.js'
 
 /** The closed union of event types: one fact each, in the past tense. */
 export type EventType =
   | 'created'
-  | 'linked'
+  | 'updated'
+  | 'suspended'
+  | 'reactivated'
   | 'claimed'
+  | 'deleted'
+  | 'linked'
   | 'unlinked'
+  | 'asserted'
   | 'joined'
   | 'left'
   | 'granted'
   | 'revoked'
-  | 'updated'
-  | 'invited'
   | 'removed'
+  | 'readmitted'
+  | 'invited'
+  | 'accepted'
+  | 'withdrawn'
+  | 'held'
+  | 'released'
+  | 'disconnected'
   | 'denied'
 
 /**
@@ -27,86 +37,218 @@ export interface AuditEvent {
   readonly type: EventType
   /** Milliseconds since the epoch. */
   readonly at: number
+  /** Whom it is about. */
   readonly user: string | null
   readonly organization: string | null
   /** Whose word it was: the connection or provider, or null for a person. */
   readonly source: Source | null
+  /** The person who did it, by whatever id the app gave; null for a sign-in. */
+  readonly actor: string | null
   readonly correlationId: string
   readonly reason: Reason
-  /** The fact's own words: a role and its source, the names of changed attributes. Never values of claims. */
+  /**
+   * The fact's own words, enough to follow the state by them alone. Addresses, subjects and attribute values are
+   * keyed hashes.
+   */
   readonly detail: Readonly<Record<string, unknown>>
 }
 
+/** All events of one change or refusal. */
 export interface Decision {
   readonly change: string
   readonly at: number
   readonly source: Source | null
+  readonly actor: string | null
   readonly correlationId: string
   readonly user: string | null
   readonly organization: string | null
   readonly reason: Reason
   readonly trace: readonly TraceEntry[]
+  readonly facts: readonly {
+    readonly type: EventType
+    readonly user: string | null
+    readonly organization: string | null
+    readonly detail: Readonly<Record<string, unknown>>
+  }[]
 }
 
-/** The events of a decision, derived from what it writes; a refusal writes nothing and is one event. */
-export function eventsOf(decision: Decision, ops: readonly Operation[], refused: boolean): AuditEvent[] {
-  const facts = refused
-    ? [{ type: 'denied' as const, organization: decision.organization, detail: {} }]
-    : ops.flatMap((op) => factOf(op))
-  return facts.map(({ type, organization, detail }, seq) => ({
-    change: decision.change,
+/** A keyed hash of something private, so that it can be compared and not read. */
+export type Hash = (value: string) => string
+
+/** The hash of an identity, and so of its subject. */
+export const identityHash = (hash: Hash, identity: { source: string; issuer: string; subject: string }) =>
+  hash(JSON.stringify([identity.source, identity.issuer, identity.subject]))
+
+/** The hash of an address. */
+export const emailHash = (hash: Hash, address: string) => hash(JSON.stringify(['email', address]))
+
+/**
+ * The events of a decision, derived from what it writes; a refusal writes nothing and is one event.
+ * @param before users as they were, for what changes about them
+ */
+export function eventsOf(
+  decision: Omit<Decision, 'facts'>,
+  writes: { readonly ops: readonly Operation[]; readonly guards: readonly Guard[] } | 'refused',
+  hash: Hash,
+  before: readonly User[] = [],
+): AuditEvent[] {
+  const { trace, ...header } = decision
+  const facts =
+    writes === 'refused'
+      ? [{ type: 'denied' as const, user: decision.user, organization: decision.organization, detail: {} }]
+      : [
+          ...writes.guards.flatMap((guard) => takenBy(guard, decision.organization)),
+          ...writes.ops.flatMap((op) => factOf(op, hash, before)),
+        ]
+  return facts.map(({ type, user, organization, detail }, seq) => ({
+    ...header,
     seq,
     type,
-    at: decision.at,
-    user: decision.user,
+    user,
     organization,
-    source: decision.source,
-    correlationId: decision.correlationId,
-    reason: decision.reason,
-    detail: seq === 0 ? { ...detail, trace: decision.trace } : detail,
+    detail: seq === 0 ? { ...detail, trace } : detail,
   }))
+}
+
+/** Events as the store lists them, one decision for each change. */
+export function decisionsOf(events: readonly AuditEvent[]): Decision[] {
+  const changes = new Map<string, AuditEvent[]>()
+  for (const event of events) changes.set(event.change, [...(changes.get(event.change) ?? []), event])
+  return [...changes.values()].map((all) => {
+    const { change, at, source, actor, correlationId, reason, detail } = all[0]!
+    return {
+      change,
+      at,
+      source,
+      actor,
+      correlationId,
+      user: all.find(({ user }) => user !== null)?.user ?? null,
+      organization: all.find(({ organization }) => organization !== null)?.organization ?? null,
+      reason,
+      trace: (detail.trace ?? []) as readonly TraceEntry[],
+      facts: all.map(({ type, user, organization, detail: { trace: _, ...own } }) => ({
+        type,
+        user,
+        organization,
+        detail: own,
+      })),
+    }
+  })
 }
 
 interface Fact {
   type: EventType
+  user: string | null
   organization: string | null
   detail: Record<string, unknown>
 }
 
-function factOf(op: Operation): Fact[] {
+function takenBy(guard: Guard, organization: string | null): Fact[] {
+  return guard.guard === 'invitation'
+    ? [{ type: 'accepted', user: guard.user, organization, detail: { invitation: guard.id } }]
+    : []
+}
+
+function factOf(op: Operation, hash: Hash, before: readonly User[]): Fact[] {
   const fact = (
     type: EventType,
+    user: string | null,
     organization: string | null,
     detail: Record<string, unknown> = {},
-  ): Fact[] => [{ type, organization, detail }]
+  ): Fact[] => [{ type, user, organization, detail }]
+  const address = (value: string | null) => (value === null ? null : emailHash(hash, value))
+  const text = (value: string | undefined) => (value === undefined ? null : hash(value))
   switch (op.op) {
     case 'user.create':
-      return fact('created', null, {
-        verified: op.verifiedEmail !== null,
-        attributes: Object.keys(op.attributes),
+      return fact('created', op.id, null, {
+        status: op.status,
+        verifiedEmail: address(op.verifiedEmail),
+        contactEmail: address(op.contactEmail),
+        attributes: Object.fromEntries(
+          Object.entries(op.attributes).map(([name, value]) => [name, text(value)]),
+        ),
       })
-    case 'user.update':
-      return fact('updated', null, { changed: Object.keys(op.set) })
+    case 'user.update': {
+      const { status, endSessions, attributes, ...addresses } = op.set
+      const was = before.find(({ id }) => id === op.id)
+      const detail: Record<string, unknown> = { ...(endSessions && { sessions: 'ended' }) }
+      for (const key of ['verifiedEmail', 'contactEmail'] as const) {
+        const value = addresses[key]
+        if (value !== undefined) detail[key] = { before: address(was?.[key] ?? null), after: address(value) }
+      }
+      if (attributes) {
+        const names = new Set([...Object.keys(was?.attributes ?? {}), ...Object.keys(attributes)])
+        const changed = [...names].filter((name) => was?.attributes[name] !== attributes[name])
+        detail.attributes = Object.fromEntries(
+          changed.map((name) => [
+            name,
+            { before: text(was?.attributes[name]), after: text(attributes[name]) },
+          ]),
+        )
+      }
+      const type = status === undefined ? 'updated' : status === 'suspended' ? 'suspended' : 'reactivated'
+      return fact(type, op.id, null, detail)
+    }
     case 'user.claim':
-      return fact('claimed', null)
+      return fact('claimed', op.id, null, { verifiedEmail: address(op.verifiedEmail) })
+    case 'user.remove':
+      return fact('deleted', op.id, null)
     case 'identity.link':
-      return fact('linked', null, { issuer: op.issuer })
+      return fact('linked', op.user, null, {
+        via: op.source,
+        issuer: op.issuer,
+        identity: identityHash(hash, op),
+      })
     case 'identity.unlink':
-      return fact('unlinked', null, { issuer: op.issuer })
+      return fact('unlinked', op.user, null, {
+        via: op.source,
+        issuer: op.issuer,
+        identity: identityHash(hash, op),
+      })
+    case 'identity.assert':
+      return fact('asserted', op.user, null, { identity: identityHash(hash, op), digest: op.digest })
     case 'membership.create':
-      return fact('joined', op.organization)
+      return fact('joined', op.user, op.organization, { status: op.status, seat: op.seat })
     case 'membership.update':
-      return fact('updated', op.organization, { status: op.status })
+      return fact(op.status === 'suspended' ? 'suspended' : 'reactivated', op.user, op.organization, {
+        seat: op.seat,
+      })
     case 'membership.remove':
-      return fact('left', op.organization)
+      return fact('left', op.user, op.organization)
     case 'grant.add':
-      return fact('granted', op.organization, { role: op.role, source: op.source, basis: op.basis })
+      return fact('granted', op.user, op.organization, {
+        role: op.role,
+        source: op.source,
+        basis: op.basis,
+        ...(op.because !== undefined && { because: op.because }),
+      })
     case 'grant.remove':
-      return fact('revoked', op.organization, { role: op.role, source: op.source satisfies GrantSource })
+      return fact('revoked', op.user, op.organization, {
+        role: op.role,
+        source: op.source,
+        ...(op.because !== undefined && { because: op.because }),
+      })
     case 'tombstone.put':
-      return fact('removed', op.organization, { role: op.role })
+      return fact('removed', op.user, op.organization, { role: op.role })
+    case 'tombstone.remove':
+      return fact('readmitted', op.user, op.organization, { role: op.role })
+    case 'removed.put':
+      return fact('removed', null, null, { hash: op.hash })
+    case 'removed.remove':
+      return fact('readmitted', null, null, { hash: op.hash })
     case 'invitation.create':
-      return fact('invited', op.organization, { invitation: op.id, role: op.role })
+      return fact('invited', null, op.organization, {
+        invitation: op.id,
+        role: op.role,
+        email: address(op.email),
+        expiresAt: op.expiresAt,
+      })
+    case 'invitation.withdraw':
+      return fact('withdrawn', null, op.organization, { invitation: op.id })
+    case 'connection.hold':
+      return fact(op.held === null ? 'released' : 'held', null, null, { connection: op.id, held: op.held })
+    case 'connection.remove':
+      return fact('disconnected', null, null, { connection: op.id })
     case 'organization.put':
     case 'connection.put':
       return []

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import type * as z from 'zod'
+import type { AttributeMapping } from './claims.js'
 import { JitError } from './errors.js'
 import { contradictions, nearest, warnings } from './lint.js'
-import { type Connection, directorySchema, type Organization, type Provider } from './policy.js'
+import { type Connection, directorySchema, type Organization, ownerRole, type Provider } from './policy.js'
+import { presetOf } from './presets.js'
 
 /** A configuration that was checked as a whole: frozen entries with their versions and all secrets in place. */
 export interface Configuration {
@@ -32,12 +34,24 @@ export function configure(
     throw new JitError('config_invalid', message, { problems })
   }
   const owned = new Map(config.organizations.map(({ id, domains }) => [id, domains]))
+  const assignable = (roles: readonly string[]) => roles.filter((role) => role !== ownerRole)
   const email = { ...config.email, id: 'email', protocol: 'email', link: 'verified-email' } as const
   return {
-    organizations: config.organizations.map(versioned),
-    connections: config.connections.map((entry) =>
-      versioned({ ...entry, vouchesFor: entry.vouchesFor ?? owned.get(entry.organization)! }),
+    organizations: config.organizations.map((entry) =>
+      versioned({ ...entry, assignable: entry.assignable ?? assignable(entry.roles) }),
     ),
+    connections: config.connections.map(({ preset: name, ...entry }) => {
+      const preset = presetOf(name, entry.protocol)
+      // Without a preset, a mapping of one's own stands alone.
+      const below =
+        name === undefined && entry.attributes ? { email: preset.attributes.email } : preset.attributes
+      return versioned({
+        ...entry,
+        vouchesFor: entry.vouchesFor ?? owned.get(entry.organization)!,
+        attributes: { ...below, ...(entry.attributes as Partial<AttributeMapping> | undefined) },
+        groups: { ...entry.groups, absent: entry.groups.absent ?? preset.groupsAbsent },
+      })
+    }),
     providers: [email, ...config.social.map((entry) => ({ ...entry, protocol: 'social' }) as const)]
       .filter(({ enabled }) => enabled)
       .map(versioned),

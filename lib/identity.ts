@@ -12,6 +12,12 @@ export type Groups =
   | { readonly kind: 'absent' }
   | { readonly kind: 'overflow' }
 
+/** A mapped claim that is too long, or no text, and is left out rather than cut. */
+export interface Omission {
+  readonly attribute: string
+  readonly reason: 'too_long' | 'not_text'
+}
+
 /** What the IdP says of the address: `yes`, nothing that is proof (`unstated`), or anything else (`no`). */
 export type EmailVerified = 'yes' | 'no' | 'unstated'
 
@@ -28,14 +34,25 @@ export interface IdentityInput {
   /** Profile attributes by the app's own names. */
   profile?: Readonly<Record<string, string>>
   groups?: Groups
+  /** Mapped attributes that were asserted and not taken, with the reason. */
+  omitted?: readonly Omission[]
   /** Claims as verified, for the app to read; never for authority. */
   claims?: Readonly<Record<string, unknown>>
   /** When it was proved, in milliseconds since the epoch. */
   at: number
 }
 
-/** Longest subject, issuer, attribute and group in characters, and how many groups and attributes count. */
-export const identityLimits = { text: 1024, attribute: 2048, groups: 10_000, attributes: 64 } as const
+/**
+ * Longest subject, issuer, attribute and group in characters, how many groups and attributes count, and how long
+ * all groups may be together.
+ */
+export const identityLimits = {
+  text: 1024,
+  attribute: 2048,
+  groups: 10_000,
+  groupsText: 1_000_000,
+  attributes: 64,
+} as const
 
 const control = /[\u0000-\u001f\u007f]/
 
@@ -77,6 +94,7 @@ export class AssertedIdentity {
   readonly emailVerified: EmailVerified
   readonly profile: Readonly<Record<string, string>>
   readonly groups: Groups
+  readonly omitted: readonly Omission[]
   readonly claims: Readonly<Record<string, unknown>>
   readonly at: number
 
@@ -90,6 +108,7 @@ export class AssertedIdentity {
     this.emailVerified = input.emailVerified ?? 'unstated'
     this.profile = freezeCopy(plainText(input.profile ?? {})) as Record<string, string>
     this.groups = freezeCopy(input.groups ?? { kind: 'absent' }) as Groups
+    this.omitted = freezeCopy(input.omitted ?? []) as Omission[]
     this.claims = freezeCopy(input.claims ?? {}) as Record<string, unknown>
     this.at = input.at
     Object.freeze(this)
@@ -137,47 +156,25 @@ export function assertIdentity(input: IdentityInput): AssertedIdentity {
   return new AssertedIdentity(input, email)
 }
 
-/** How a connection names the claims it wants; every value is the name of one claim or SAML attribute. */
-export interface AttributeMapping {
-  readonly email: string
-  readonly groups?: string | undefined
-  readonly [profileAttribute: string]: string | undefined
+/** What an identity asserted, as it is kept beside it: normalised, so that the same answer is the same value. */
+export interface Asserted {
+  readonly email: string | null
+  readonly emailVerified: EmailVerified
+  readonly profile: Readonly<Record<string, string>>
+  /** Each once, in order. */
+  readonly groups: Groups
 }
 
-/**
- * Reads an identity's e-mail, groups and profile out of verified claims by the connection's mapping. Only
- * mapped names are read, so a claim can never set what the operator did not name.
- */
-export function readClaims(
-  claims: Readonly<Record<string, unknown>>,
-  mapping: AttributeMapping,
-): { email: string | undefined; groups: Groups; profile: Record<string, string> } {
-  const values = (name: string | undefined): string[] | undefined => {
-    if (name === undefined || !Object.hasOwn(claims, name)) return undefined
-    const claim = claims[name]
-    if (claim === null || claim === undefined) return undefined
-    return (Array.isArray(claim) ? claim : [claim])
-      .filter((value) => ['string', 'number', 'boolean'].includes(typeof value))
-      .map(String)
-  }
-  const profile: Record<string, string> = Object.create(null)
-  for (const [attribute, claim] of Object.entries(mapping)) {
-    if (attribute === 'email' || attribute === 'groups') continue
-    const value = values(claim)?.[0]?.trim()
-    if (value) profile[attribute] = value
-  }
-  const emails = values(mapping.email)?.filter((value) => value !== '')
-  if (emails && new Set(emails).size > 1) {
-    throw new JitError(
-      'identity_invalid',
-      `the claim "${mapping.email}" holds ${emails.length} different addresses`,
-    )
-  }
-  const groups = values(mapping.groups)
+export function assertedOf(
+  identity: Pick<AssertedIdentity, 'email' | 'emailVerified' | 'profile' | 'groups'>,
+): Asserted {
+  const { email, emailVerified, profile, groups } = identity
   return {
-    email: emails?.[0],
-    groups: groups ? { kind: 'listed', values: [...new Set(groups)] } : { kind: 'absent' },
-    profile,
+    email: email?.address ?? null,
+    emailVerified,
+    profile: Object.fromEntries(Object.entries(profile).sort(([a], [b]) => (a < b ? -1 : 1))),
+    groups:
+      groups.kind === 'listed' ? { kind: 'listed', values: [...new Set(groups.values)].sort() } : groups,
   }
 }
 

@@ -1,14 +1,24 @@
 export { putSealed, takeSealed } from './attempt.js'
 export type { AuditEvent, EventType } from './audit.js'
+export {
+  type AttributeMapping,
+  type AttributeRule,
+  type ClaimSource,
+  claimAt,
+  claimSources,
+  type Reading,
+  readClaims,
+} from './claims.js'
 export { directoryFromFile, staticDirectory } from './directory.js'
 export type { WayIn } from './discovery.js'
 export { type ErrorCode, errorCodes, JitError } from './errors.js'
 export {
+  type Asserted,
   AssertedIdentity,
   assertIdentity,
   type Groups,
   type IdentityInput,
-  readClaims,
+  type Omission,
   type Source,
 } from './identity.js'
 export { createJit, type Hypothesis, type Jit, type JitOptions, type LogEntry } from './jit.js'
@@ -47,4 +57,5 @@ export {
   type Strategy,
   single,
 } from './strategy.js'
+export type * from './trail.js'
 export type { SecretKey } from './vault.js'

@@ -1,4 +1,5 @@
 import { candidates, covers, type Parsed } from './policy.js'
+import { presetOf } from './presets.js'
 
 /**
  * What the parsed entries contradict in each other; each a sentence that names the entry and the key.
@@ -26,9 +27,16 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
     'social provider',
     config.social.map((entry) => entry.id),
   )
-  for (const { id, roles, domainJit } of config.organizations) {
-    for (const name of domainJit.roles.filter((role) => !roles.includes(role))) {
-      problems.push(`organization "${id}": domainJit.roles: it has no role "${name}"${nearest(name, roles)}`)
+  for (const { id, roles, domainJit, assignable = roles } of config.organizations) {
+    const where = `organization "${id}"`
+    for (const name of assignable.filter((role) => !roles.includes(role))) {
+      problems.push(`${where}: assignable: it has no role "${name}"${nearest(name, roles)}`)
+    }
+    for (const name of domainJit.roles.filter((role) => !assignable.includes(role))) {
+      const why = roles.includes(name)
+        ? `"${name}" is not one of its assignable roles`
+        : `it has no role "${name}"${nearest(name, roles)}`
+      problems.push(`${where}: domainJit.roles: ${why}`)
     }
   }
 
@@ -51,21 +59,34 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
       problems.push(`${where}: organization: there is no organization "${connection.organization}"${near}`)
       continue
     }
+    const { roles, assignable = roles } = organization
     const known = (key: string, name: string) => {
-      if (organization.roles.includes(name)) return
-      const near = nearest(name, organization.roles)
-      problems.push(`${where}: ${key}: organization "${organization.id}" has no role "${name}"${near}`)
+      if (assignable.includes(name)) return
+      const why = roles.includes(name)
+        ? `"${name}" is not one of the assignable roles of organization "${organization.id}"`
+        : `organization "${organization.id}" has no role "${name}"${nearest(name, roles)}`
+      problems.push(`${where}: ${key}: ${why}`)
     }
     for (const name of connection.jit.roles) known('jit.roles', name)
-    if (Object.keys(connection.groups.map).length > 0 && connection.attributes.groups === undefined) {
-      problems.push(
-        `${where}: attributes.groups: groups.map needs the name of the claim that lists the groups`,
-      )
-    }
-    for (const [group, roles] of Object.entries(connection.groups.map)) {
-      for (const name of roles) known(`groups.map.${group}`, name)
+    for (const name of connection.groups.oneOf) known('groups.oneOf', name)
+    const preset = presetOf(connection.preset, connection.protocol)
+    const claim = connection.attributes?.groups ?? (connection.preset && preset.attributes.groups)
+    for (const rules of ['map', 'prefixes'] as const) {
+      if (Object.keys(connection.groups[rules]).length > 0 && claim === undefined) {
+        problems.push(
+          `${where}: attributes.groups: groups.${rules} needs the name of the claim that lists the groups`,
+        )
+      }
+      for (const [group, given] of Object.entries(connection.groups[rules])) {
+        for (const name of given) known(`groups.${rules}.${group}`, name)
+      }
     }
     if (connection.protocol === 'oidc') {
+      if (connection.attributes?.subject !== undefined) {
+        problems.push(
+          `${where}: attributes.subject: an issuer's own "sub" names the person (OIDC Core §8); leave it out`,
+        )
+      }
       if (connection.clientAuthentication !== 'none' && connection.clientSecret === undefined) {
         problems.push(`${where}: clientSecret: ${connection.clientAuthentication} needs one`)
       }
@@ -143,8 +164,15 @@ export function warnings(config: Parsed): string[] {
         )
       }
     }
-    if (!jit.join && (jit.roles.length > 0 || Object.keys(groups.map).length > 0)) {
+    const mapped = Object.keys(groups.map).length + Object.keys(groups.prefixes).length > 0
+    if (!jit.join && (jit.roles.length > 0 || mapped)) {
       found.push(`${where}: jit.join is off, so jit.roles and groups.map can never fire`)
+    }
+    const absent = groups.absent ?? presetOf(connection.preset, connection.protocol).groupsAbsent
+    if (mapped && jit.join && groups.mode === 'sync' && absent === 'unknown' && groups.absent === undefined) {
+      found.push(
+        `${where}: groups.absent is "unknown", so who leaves their last group keeps their roles if the IdP then sends no groups claim; set it to "empty" if yours does, else to "unknown" to say so`,
+      )
     }
   }
   return found

@@ -1,7 +1,9 @@
 import { DOMAINS as publicMailDomains } from 'free-email-domains-list'
 import { parse as parseHost } from 'tldts'
 import * as z from 'zod'
-import { normalizeDomain } from './identity.js'
+import type { AttributeMapping } from './claims.js'
+import { identityLimits, normalizeDomain } from './identity.js'
+import { presetNames } from './presets.js'
 
 /** The one role that no IdP and no policy may give: it is handed on by a person only. */
 export const ownerRole = 'owner'
@@ -70,11 +72,54 @@ const jitPolicy = z.strictObject({
   roles: z.array(assignableRole).default([]),
 })
 
+const groupRules = z.record(z.string().min(1).max(identityLimits.text), z.array(assignableRole)).default({})
+
 const groupsPolicy = z.strictObject({
   mode: z.enum(['add', 'sync']).default('sync'),
-  map: z.record(z.string().min(1), z.array(assignableRole)).default({}),
-  absent: z.enum(['unknown', 'empty']).default('unknown'),
+  /** Roles by group name, compared exactly. */
+  map: groupRules,
+  /** Roles by how a group name begins. There are no other patterns. */
+  prefixes: groupRules,
+  /** Roles of which one person holds one: the first here that joining or a group gives. */
+  oneOf: z.array(assignableRole).default([]),
+  /** Whether an answer without the groups claim means no groups; by the preset, else `unknown`. */
+  absent: z.enum(['unknown', 'empty']).optional(),
+  /** What becomes of a membership when sync takes its last grant, and of joining where no role is given. */
+  withoutRole: z.enum(['keep', 'leave']).default('keep'),
 })
+
+const claimSource = z.union(
+  [z.string().min(1).max(512), z.array(z.string().min(1).max(512)).min(1).max(16)],
+  'the name of a claim, a JSON Pointer ("/a/b") into one, or a list of these',
+)
+
+const attributeRule = z.strictObject({
+  from: claimSource,
+  authority: z.enum(['idp', 'app', 'first']).default('idp'),
+  absent: z.enum(['keep', 'clear']).default('keep'),
+  maxLength: z.number().int().min(1).max(identityLimits.attribute).default(identityLimits.attribute),
+})
+
+/** Names become keys of objects, so those that mean something to JavaScript are refused with the rest. */
+const attributeName = /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/
+const attributeNames = (mapping: object, context: z.RefinementCtx) => {
+  for (const name of Object.keys(mapping)) {
+    if (attributeName.test(name) && !(name in Object.prototype)) continue
+    const message = `"${name}" cannot name an attribute: use letters, digits, "_", ".", ":" and "-"`
+    context.addIssue({ code: 'custom', message, path: [name] })
+  }
+}
+
+/** Of `email` and profile attributes those that are left out come from the preset. */
+const attributeMapping = z
+  .object({
+    email: claimSource.optional(),
+    subject: claimSource.optional(),
+    groups: claimSource.optional(),
+  })
+  .catchall(z.union([claimSource, attributeRule]))
+  .superRefine(attributeNames)
+  .optional()
 
 const connectionShape = {
   id,
@@ -84,11 +129,15 @@ const connectionShape = {
   vouchesFor: z.array(domain).optional(),
   outsiders: z.enum(['deny', 'separate']).default('deny'),
   adoptEmail: z.boolean().default(false),
+  /**
+   * Until this moment a vouched address gives its account to a new subject, and the old one ends: for an IdP that
+   * changed how it names people. Afterwards a changed subject is refused again, as a reused mailbox would be.
+   */
+  subjectMigration: z.strictObject({ until: z.iso.datetime({ offset: true }) }).optional(),
   jit: jitPolicy.prefault({}),
-  attributes: z
-    .object({ email: z.string().min(1), groups: z.string().min(1).optional() })
-    .catchall(z.string().min(1))
-    .prefault({ email: 'email', name: 'name' }),
+  /** How the IdP names its claims; the keys given here stand before those of the preset. */
+  preset: z.enum(presetNames).optional(),
+  attributes: attributeMapping,
   groups: groupsPolicy.prefault({}),
 }
 
@@ -136,7 +185,11 @@ export const organizationSchema = z.strictObject({
   id,
   name: z.string().min(1).max(200),
   roles: z.array(role).min(1),
+  /** The roles that policies may give; by default all of `roles`. The owner role is never among them. */
+  assignable: z.array(assignableRole).optional(),
   seatLimit: z.number().int().min(0).nullable().default(null),
+  /** What happens to somebody who would join while no seat is free. */
+  whenFull: z.enum(['deny', 'join-without-seat']).default('deny'),
   status: z.enum(['active', 'suspended']).default('active'),
   requireSso: z.boolean().default(false),
   /** The e-mail domains it owns; one owner per domain. */
@@ -252,11 +305,19 @@ export type Parsed = z.output<typeof directorySchema>
 export type DirectoryInput = z.input<typeof directorySchema>
 
 /** Entries carry the version that guards compare; for a static directory, a hash of their content. */
-type Entry<T> = Readonly<Omit<T, 'vouchesFor'>> & {
+type Entry<T extends z.output<typeof connectionSchema>> = Readonly<
+  Omit<T, 'vouchesFor' | 'attributes' | 'groups' | 'preset'>
+> & {
   readonly vouchesFor: readonly string[]
+  readonly attributes: AttributeMapping
+  readonly groups: GroupsPolicy
   readonly version: string
 }
-export type Organization = Readonly<z.output<typeof organizationSchema>> & { readonly version: string }
+export type GroupsPolicy = Readonly<z.output<typeof groupsPolicy>> & { readonly absent: 'unknown' | 'empty' }
+export type Organization = Readonly<Omit<z.output<typeof organizationSchema>, 'assignable'>> & {
+  readonly assignable: readonly string[]
+  readonly version: string
+}
 export type SamlConnection = Entry<z.output<typeof samlConnection>>
 export type OidcConnection = Entry<z.output<typeof oidcConnection>>
 export type Connection = SamlConnection | OidcConnection

@@ -1,9 +1,10 @@
-import type { AuditEvent } from './audit.js'
-import type { Source } from './identity.js'
+import type { AuditEvent, EventType } from './audit.js'
+import type { Asserted, Source } from './identity.js'
 import type { DomainFacts } from './plan.js'
 import type { Connection, Organization, Provider } from './policy.js'
+import type { Outbox, Trail } from './trail.js'
 
-// The ports. They are experimental until later sign-ins (sync, conflicts) have settled them.
+// The ports. They are experimental until adapters by others have settled them.
 
 export type UserStatus = 'active' | 'suspended'
 export type MembershipStatus = 'active' | 'suspended'
@@ -31,6 +32,8 @@ export interface Grant {
 export interface Membership {
   readonly organization: string
   readonly status: MembershipStatus
+  /** False while it is suspended, and for who joined when none was free; without a seat nothing of it counts. */
+  readonly seat: boolean
   readonly grants: readonly Grant[]
 }
 
@@ -57,6 +60,19 @@ export interface IdentityKey {
 export interface Tombstone {
   readonly organization: string
   readonly role: string | null
+  /** When it was taken away, in milliseconds since the epoch. */
+  readonly at: number
+}
+
+/** A pending invitation: an address, to be proved, that somebody wants in an organization. */
+export interface InvitationFacts {
+  readonly id: string
+  readonly organization: string
+  readonly email: string
+  readonly role: string
+  /** When it was made and when it lapses, in milliseconds since the epoch. */
+  readonly at: number
+  readonly expiresAt: number
 }
 
 /** A user as the rules see it: memberships and tombstones of the queried organizations only. */
@@ -71,7 +87,9 @@ export interface OrganizationFacts {
   readonly version: string
   readonly status: 'active' | 'suspended'
   readonly seatLimit: number | null
+  /** Memberships that have a seat. */
   readonly seatsUsed: number
+  /** Active users with an active membership and a grant of the owner role. */
   readonly owners: number
 }
 
@@ -81,22 +99,38 @@ export interface ConnectionFacts {
   readonly enabled: boolean
   /** Raised to end every session that came through this connection. */
   readonly epoch: number
+  /** Why its sync is held, or null: while it is, groups neither give nor take. */
+  readonly held: string | null
 }
 
 export interface Snapshot {
   readonly byIdentity: UserFacts | null
+  /** Digest of what this identity last asserted. */
+  readonly asserted: string | null
+  readonly byId: UserFacts | null
   readonly byVerifiedEmail: UserFacts | null
   /** Accounts that carry the address unproved. */
   readonly byContactEmail: readonly UserFacts[]
   readonly organizations: readonly OrganizationFacts[]
   /** Of the query's `source`, where that is a connection. */
   readonly connection: ConnectionFacts | null
+  /** Pending ones for the query's address, and the one it names; the oldest first. */
+  readonly invitations: readonly InvitationFacts[]
+  /** Of the query's hashes those that stand for a user whom a person removed, with the time of that. */
+  readonly removed: readonly { readonly hash: string; readonly at: number }[]
 }
 
-export interface LoadQuery extends IdentityKey {
+/** Each key that is left out (or null) matches nothing. */
+export interface LoadQuery extends Partial<IdentityKey> {
   /** The address to look accounts up by; null where the way in has no say about it. */
   readonly email: string | null
   readonly organizations: readonly string[]
+  /** A user by id. */
+  readonly user?: string
+  /** An invitation by id. */
+  readonly invitation?: string
+  /** Keyed hashes of the identity and the address, to find out whether their user was removed. */
+  readonly hashes?: readonly string[]
 }
 
 /** One write of a change set. The union is closed; an adapter that does not know an operation must throw. */
@@ -132,13 +166,26 @@ export type Operation =
       readonly id: string
       readonly verifiedEmail: string
     }
+  | {
+      /** With its identities, memberships and tombstones; its counters are freed by guards. */
+      readonly op: 'user.remove'
+      readonly id: string
+    }
   | ({ readonly op: 'identity.link'; readonly user: string; readonly at: number } & IdentityKey)
   | ({ readonly op: 'identity.unlink'; readonly user: string } & IdentityKey)
+  | ({
+      /** Keeps what an identity asserted last, for previews of a changed policy. */
+      readonly op: 'identity.assert'
+      readonly user: string
+      readonly digest: string
+      readonly asserted: Asserted
+    } & IdentityKey)
   | {
       readonly op: 'membership.create'
       readonly user: string
       readonly organization: string
       readonly status: MembershipStatus
+      readonly seat: boolean
       readonly at: number
     }
   | {
@@ -146,6 +193,7 @@ export type Operation =
       readonly user: string
       readonly organization: string
       readonly status: MembershipStatus
+      readonly seat: boolean
     }
   | { readonly op: 'membership.remove'; readonly user: string; readonly organization: string }
   | ({
@@ -153,6 +201,8 @@ export type Operation =
       readonly user: string
       readonly organization: string
       readonly at: number
+      /** By which rule, for the audit trail alone. */
+      readonly because?: string
     } & Grant)
   | {
       readonly op: 'grant.remove'
@@ -160,6 +210,7 @@ export type Operation =
       readonly organization: string
       readonly role: string
       readonly source: GrantSource
+      readonly because?: string
     }
   | {
       readonly op: 'tombstone.put'
@@ -169,12 +220,45 @@ export type Operation =
       readonly at: number
     }
   | {
+      /** Where it is not there, nothing is missed. */
+      readonly op: 'tombstone.remove'
+      readonly user: string
+      readonly organization: string
+      readonly role: string | null
+    }
+  | {
+      /** A removed user's identity or address, by its keyed hash. */
+      readonly op: 'removed.put'
+      readonly hash: string
+      readonly at: number
+    }
+  | { readonly op: 'removed.remove'; readonly hash: string }
+  | {
       readonly op: 'invitation.create'
       readonly id: string
       readonly organization: string
       readonly email: string
       readonly role: string
       readonly at: number
+      readonly expiresAt: number
+    }
+  | {
+      /** Of a pending one; any other is the key conflict `invitation`. */
+      readonly op: 'invitation.withdraw'
+      readonly id: string
+      readonly organization: string
+    }
+  | {
+      /** Holds a connection's sync for a reason, or with null lets it go on. Not a new version of it. */
+      readonly op: 'connection.hold'
+      readonly id: string
+      readonly held: string | null
+      readonly at: number
+    }
+  | {
+      /** The connection, its kept entry and what identities it has left. */
+      readonly op: 'connection.remove'
+      readonly id: string
     }
   | {
       /** Written where the version differs; keeps the counters and the epoch. */
@@ -262,6 +346,25 @@ export interface Page {
   readonly after?: string
 }
 
+/** Which audit events; those that match every key given. Times in milliseconds since the epoch. */
+export interface EventQuery extends Page {
+  readonly user?: string
+  readonly organization?: string
+  /** Of a connection or provider. */
+  readonly source?: Source
+  readonly type?: EventType
+  readonly from?: number
+  /** Before this moment. */
+  readonly to?: number
+}
+
+/** What an identity asserted last, with its user as the rules see it in one organization. */
+export interface AssertedRow {
+  readonly identity: IdentityKey
+  readonly asserted: Asserted
+  readonly user: UserFacts
+}
+
 export interface UserListing extends User {
   readonly identities: readonly IdentityKey[]
   readonly memberships: readonly Membership[]
@@ -327,8 +430,20 @@ export interface Store {
   readonly entries: Entries
   /** Users by id, for an operator's list. */
   users(page?: Page): Promise<{ readonly rows: readonly UserListing[]; readonly next: string | null }>
-  /** Audit events, newest change first, whole changes only. */
-  events(page?: Page): Promise<{ readonly rows: readonly AuditEvent[]; readonly next: string | null }>
+  /** Pending invitations of an organization, by id. */
+  invitations(
+    query: { readonly organization: string } & Page,
+  ): Promise<{ readonly rows: readonly InvitationFacts[]; readonly next: string | null }>
+  /** Audit events, newest change first; of a change that has a match, all of its events. */
+  events(query?: EventQuery): Promise<{ readonly rows: readonly AuditEvent[]; readonly next: string | null }>
+  /** Identities of a source that asserted something, with memberships and tombstones of one organization. */
+  asserted(
+    query: { readonly source: Source; readonly organization: string } & Page,
+  ): Promise<{ readonly rows: readonly AssertedRow[]; readonly next: string | null }>
+  /** 32 random bytes as base64url, made at the first `migrate` and the same from then on. */
+  hashKey(): Promise<string>
+  readonly trail: Trail
+  readonly outbox: Outbox
 }
 
 /**

@@ -1,4 +1,11 @@
-import { type Groups, type IdentityInput, JitError, type OidcConnection } from '../lib/index.js'
+import {
+  claimAt,
+  claimSources,
+  type Groups,
+  type IdentityInput,
+  JitError,
+  type OidcConnection,
+} from '../lib/index.js'
 import { isEntra, isMultiTenant, type RelyingParty } from './oidc-party.js'
 
 export type Claims = Readonly<Record<string, unknown>>
@@ -56,8 +63,9 @@ export function mergeClaims(party: RelyingParty, idToken: Claims, userInfo: Clai
   const stated = Object.fromEntries(Object.entries(idToken).filter(([name]) => present(idToken, name)))
   const { email_verified: _, ...merged }: Claims = { ...userInfo, ...stated }
   const { email } = party.attributes
+  const address = claimAt(merged, email)
   const speaker = [idToken, userInfo].find(
-    (claims) => claims[email] === merged[email] && Object.hasOwn(claims, 'email_verified'),
+    (claims) => claimAt(claims, email) === address && Object.hasOwn(claims, 'email_verified'),
   )
   return speaker ? { ...merged, email_verified: speaker.email_verified } : merged
 }
@@ -65,13 +73,14 @@ export function mergeClaims(party: RelyingParty, idToken: Claims, userInfo: Clai
 const present = (claims: Claims, name: string) =>
   Object.hasOwn(claims, name) && claims[name] !== undefined && claims[name] !== null
 
-/** The mapped claims that are missing; groups the issuer says are too many to send are not. */
+/** What the mapping looks for and does not find; groups the issuer says are too many to send are not missing. */
 export function missingClaims(party: RelyingParty, claims: Claims): string[] {
-  const { groups } = party.attributes
-  return Object.values(party.attributes).filter(
-    (name): name is string =>
-      name !== undefined && !present(claims, name) && !(name === groups && groupsOverflow(party, claims)),
-  )
+  return claimSources(party.attributes)
+    .filter(([name, source]) => {
+      if (name === 'groups' && groupsOverflow(party, claims)) return false
+      return claimAt(claims, source) === undefined
+    })
+    .map(([name]) => name)
 }
 
 /**
@@ -98,7 +107,7 @@ export function emailVerified(
 
 /** The domain of the mapped address, in lower case. */
 function domainOf(claims: Claims, party: RelyingParty): string | undefined {
-  const address = claims[party.attributes.email]
+  const address = claimAt(claims, party.attributes.email)
   return typeof address === 'string' ? address.slice(address.lastIndexOf('@') + 1).toLowerCase() : undefined
 }
 
@@ -109,9 +118,9 @@ export function groupsOf(party: RelyingParty, claims: Claims, read: Groups): Gro
 
 /** `_claim_names` (OIDC Core §5.6.2) points elsewhere for them, or `hasgroups` stands in their place. */
 function groupsOverflow(party: RelyingParty, claims: Claims): boolean {
-  const { groups } = party.attributes
-  if (groups === undefined) return false
+  const names = [party.attributes.groups ?? []].flat()
   const elsewhere = claims._claim_names
-  if (typeof elsewhere === 'object' && elsewhere !== null && Object.hasOwn(elsewhere, groups)) return true
-  return groups === 'groups' && (claims.hasgroups === true || claims.hasgroups === 'true')
+  const known = typeof elsewhere === 'object' && elsewhere !== null ? elsewhere : {}
+  if (names.some((name) => Object.hasOwn(known, name))) return true
+  return names.includes('groups') && (claims.hasgroups === true || claims.hasgroups === 'true')
 }

@@ -124,8 +124,7 @@ async function askUserInfo(
   try {
     return await client.fetchUserInfo(configuration, accessToken, idToken.sub as string)
   } catch (error) {
-    const { email, groups } = party.attributes
-    const optional = !missing.some((name) => name === email || name === groups)
+    const optional = !missing.some((name) => name === 'email' || name === 'groups')
     if (optional && inCauses(error, JitError)?.code === 'idp_unreachable') return null
     throw error
   }

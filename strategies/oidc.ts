@@ -27,16 +27,17 @@ export function oidcStrategy(): Strategy<OidcConnection> {
       const party = partyOf(connection)
       if (method !== 'GET') throw new JitError('answer_malformed', `${party.where}: the answer came by POST`)
       const { idToken, claims, subject } = await verifyAnswer(issuers, party, query, attempt, services)
-      const { email, groups, profile } = readClaims(claims, connection.attributes)
+      const read = readClaims(claims, connection.attributes)
       return assertIdentity({
         source: `connection:${connection.id}`,
         sourceVersion: connection.version,
         issuer: idToken.iss as string,
         subject,
-        email,
+        email: read.email,
         emailVerified: emailVerified(party, claims, idToken),
-        profile,
-        groups: groupsOf(party, claims, groups),
+        profile: read.profile,
+        groups: groupsOf(party, claims, read.groups),
+        omitted: read.omitted,
         claims,
         at: services.now(),
       })

@@ -230,16 +230,17 @@ function identityOf(connection: SamlConnection, idp: IdpMetadata, statement: Sta
   const nameId = [statement.nameId]
   // A mapping may name the NameID like an attribute.
   const named = Object.assign(Object.create(null), claims, { NameID: nameId, nameID: nameId })
-  const { email, groups, profile } = readClaims(named, connection.attributes)
+  const { subject, email, groups, profile, omitted } = readClaims(named, connection.attributes)
   return assertIdentity({
     source: `connection:${connection.id}`,
     sourceVersion: connection.version,
     issuer: idp.entityId,
-    subject: statement.nameId,
+    subject: subject ?? statement.nameId,
     email,
     emailVerified: 'unstated',
     profile,
     groups: groupsOverflow in claims ? { kind: 'overflow' } : groups,
+    omitted,
     claims,
     at,
   })
