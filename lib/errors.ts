@@ -41,6 +41,7 @@ const catalog = {
   ],
   user_not_provisioned: [403, 'You do not have an account here yet. Please ask your administrator for one.'],
   user_suspended: [403, 'Your account is suspended. Please ask your administrator.'],
+  user_removed: [403, 'Your account was removed. Please ask your administrator for a new invitation.'],
   membership_suspended: [403, 'Your membership is suspended. Please ask your administrator.'],
   subject_changed: [403, 'Your account is tied to another login at your company. Please ask your IT team.'],
   sso_required: [403, 'Your company has its own sign-in for this app. Please use it.'],
@@ -50,6 +51,14 @@ const catalog = {
   email_invalid: [400, 'That does not look like an e-mail address. Please check it.'],
   too_many_requests: [429, 'That was tried too often. Please wait a few minutes.'],
   seats_full: [403, 'Your organization has no free seat. Please ask its administrator.'],
+  // What an administrator asked for and cannot be done.
+  user_unknown: [404, 'There is no such person here.'],
+  organization_unknown: [404, 'There is no such organization.'],
+  role_unknown: [400, 'There is no such role here. Please choose one of the list.'],
+  invitation_unknown: [404, 'This invitation is not for you, was used or withdrawn, or has expired.'],
+  email_taken: [409, 'That address belongs to another account.'],
+  last_owner: [409, 'Nobody else owns this organization. Please make somebody else an owner first.'],
+  preview_required: [409, 'This change would take roles from many people. Please look at its preview first.'],
 } as const satisfies Record<string, readonly [status: number, publicMessage: string]>
 
 /** The closed union of error codes. */

@@ -1,5 +1,5 @@
 export { putSealed, takeSealed } from './attempt.js'
-export type { AuditEvent, EventType } from './audit.js'
+export type { AuditEvent, Decision, EventType } from './audit.js'
 export {
   type AttributeMapping,
   type AttributeRule,
@@ -9,9 +9,11 @@ export {
   type Reading,
   readClaims,
 } from './claims.js'
+export type { ConflictOutcomes, OnConflict, SignInConflict } from './conflict.js'
 export { directoryFromFile, staticDirectory } from './directory.js'
 export type { WayIn } from './discovery.js'
 export { type ErrorCode, errorCodes, JitError } from './errors.js'
+export type { Hypothesis } from './hypothesis.js'
 export {
   type Asserted,
   AssertedIdentity,
@@ -21,7 +23,7 @@ export {
   type Omission,
   type Source,
 } from './identity.js'
-export { createJit, type Hypothesis, type Jit, type JitOptions, type LogEntry } from './jit.js'
+export { createJit, type Jit, type JitOptions, type LogEntry } from './jit.js'
 export type { AuthenticateOptions, Handler, ProvisionOptions } from './middleware.js'
 export { escapeHtml } from './pages.js'
 export type { DenyReason, DomainFacts, Outcome, Plan, Proof, Reason, TraceEntry } from './plan.js'

@@ -1,8 +1,11 @@
-import { type Decision, eventsOf } from './audit.js'
-import type { AssertedIdentity } from './identity.js'
+import { planAttributes } from './attributes.js'
+import { type Decision, emailHash, eventsOf, type Hash, identityHash } from './audit.js'
+import { type Settled, settledPlan } from './changes.js'
+import { type Choices, type ConflictOutcomes, conflictKey, type SignInConflict } from './conflict.js'
+import type { AssertedIdentity, Source } from './identity.js'
 import type { Connection, Organization, Provider } from './policy.js'
-import { planAttributes, planRoles } from './roles.js'
-import type { ChangeSet, Guard, Membership, Operation, Snapshot, User } from './store.js'
+import { givesNoRole, planRoles } from './roles.js'
+import type { ChangeSet, InvitationFacts, Membership, Snapshot, User } from './store.js'
 import { domainOrganization, emailStanding, joiningTerms, matchedUser, proofNeeded } from './terms.js'
 
 /** The rules, in the order in which they are asked. */
@@ -38,6 +41,7 @@ export type DenyReason =
   | 'email_unverified'
   | 'user_not_provisioned'
   | 'user_suspended'
+  | 'user_removed'
   | 'membership_suspended'
   | 'subject_changed'
   | 'sso_required'
@@ -57,6 +61,8 @@ export type Reason =
   | 'outsider_created'
   /** An account that carried the address unproved; everything else about it ended. */
   | 'account_claimed'
+  /** An account whose old subject at the IdP ended with this one, by a migration window or by proof. */
+  | 'subject_migrated'
   /** An existing account with the same verified e-mail; its first sign-in by this connection or provider. */
   | 'identity_linked'
   /** A known identity that was not a member yet. */
@@ -67,6 +73,8 @@ export type Reason =
   | 'identity_known'
   /** A person's own doing: an administrator, an invitation. */
   | 'administered'
+  /** The kit's own doing: a sync that took too much was held. */
+  | 'guarded'
 
 export type Outcome = 'created' | 'linked' | 'updated' | 'unchanged' | 'denied' | 'unproved'
 
@@ -94,7 +102,15 @@ export interface SignIn {
   readonly ownDomain: DomainFacts | null
   /** What the person proved in the course of this very sign-in. */
   readonly proof: Proof | null
+  /** Whether the matched account could sign in by an identity other than this way's own. */
+  readonly otherWays: readonly Source[]
   readonly snapshot: Snapshot
+  /** What the app chose where a policy has a switch; what the policy says, where it is empty. */
+  readonly choices: Choices
+  /** The keyed hash of what is private. */
+  readonly hash: Hash
+  /** Of what the identity asserts, normalised. */
+  readonly digest: string
   /** Milliseconds since the epoch. */
   readonly now: number
   /** Fresh ids, handed in so that planning stays pure. */
@@ -103,7 +119,8 @@ export interface SignIn {
 
 /**
  * What is proved or to be proved: that this address, or the account that carries it, is the person's own. Who
- * proves the account by signing in to it has not proved the address.
+ * proves the account by signing in to it has not proved the address. To be proved, `address` means either way will
+ * do, `account` that only signing in as before will: the address may be somebody else's by now.
  */
 export interface Proof {
   readonly address: string
@@ -116,6 +133,8 @@ interface Common {
   readonly trace: readonly TraceEntry[]
   /** What to write; null where nothing changes. */
   readonly changes: ChangeSet | null
+  /** Conflicts for which the policy has a switch, and what was chosen. */
+  readonly conflicts: readonly (SignInConflict & { readonly outcome: string })[]
 }
 export type Plan =
   | (Common & {
@@ -131,16 +150,18 @@ export type Plan =
       readonly joined: readonly string[]
       readonly granted: readonly string[]
       readonly revoked: readonly string[]
+      /** Pending invitations for the person's proved address to other organizations; they wait for a click. */
+      readonly invitations: readonly InvitationFacts[]
     })
   | (Common & { readonly verdict: 'prove'; readonly outcome: 'unproved'; readonly proof: Proof })
   | (Common & { readonly verdict: 'deny'; readonly outcome: 'denied'; readonly reason: DenyReason })
 
 /** Decides one sign-in. Pure: the same facts give the same plan, and nothing is read or written. */
 export function planSignIn(signIn: SignIn): Plan {
-  const { identity, way, snapshot } = signIn
+  const { identity, way, snapshot, now } = signIn
   const trace: TraceEntry[] = []
   const note = (rule: Rule, finding: string, detail?: string) => {
-    trace.push(detail === undefined ? { rule, finding } : { rule, finding, detail })
+    trace.push(detail ? { rule, finding, detail } : { rule, finding })
   }
   const sso = way.kind === 'connection' ? way : null
   const standing = emailStanding(signIn)
@@ -155,10 +176,23 @@ export function planSignIn(signIn: SignIn): Plan {
   const organization = sso ? sso.organization : domainOrganization(signIn, claimed ? null : user)
   const stored = snapshot.organizations.find((entry) => entry.id === organization?.id)
 
-  const decision = (reason: Reason, of: string | null): Decision => ({
+  const conflicts: (SignInConflict & { outcome: string })[] = []
+  const choose = <K extends keyof ConflictOutcomes>(
+    kind: K,
+    outcomes: readonly [ConflictOutcomes[K], ...ConflictOutcomes[K][]],
+    attribute: string | null = null,
+  ): ConflictOutcomes[K] => {
+    const chosen = signIn.choices.get(conflictKey({ kind, attribute }))
+    const outcome = outcomes.find((name) => name === chosen) ?? outcomes[0]
+    const about = { user: user?.id ?? null, organization: organization?.id ?? null, identity }
+    conflicts.push({ kind, attribute, outcomes, ...about, outcome } as SignInConflict & { outcome: string })
+    return outcome
+  }
+  const decision = (reason: Reason, of: string | null): Omit<Decision, 'facts'> => ({
     change: signIn.ids.change,
-    at: signIn.now,
+    at: now,
     source: identity.source,
+    actor: null,
     correlationId: signIn.ids.correlation,
     user: of,
     organization: organization?.id ?? null,
@@ -167,10 +201,19 @@ export function planSignIn(signIn: SignIn): Plan {
   })
   const deny = (rule: Rule, reason: DenyReason, detail?: string): Plan => {
     note(rule, reason, detail)
-    const events = eventsOf(decision(reason, user?.id ?? null), [], true)
+    const events = eventsOf(decision(reason, user?.id ?? null), 'refused', signIn.hash)
     const changes: ChangeSet = { id: signIn.ids.change, expect: [], guards: [], ops: [], events }
-    return { verdict: 'deny', outcome: 'denied', reason, trace, changes }
+    return { verdict: 'deny', outcome: 'denied', reason, trace, changes, conflicts }
   }
+  const prove = (proof: Proof): Plan => ({
+    verdict: 'prove',
+    outcome: 'unproved',
+    reason: 'proof_required',
+    proof,
+    trace,
+    changes: null,
+    conflicts,
+  })
 
   // 1. connection: the directory's word and the store's must agree, and be the one the sign-in began under.
   const entry = sso ? sso.connection : (way as Extract<Way, { kind: 'provider' }>).provider
@@ -200,12 +243,21 @@ export function planSignIn(signIn: SignIn): Plan {
   // 3. user: by identity, else by verified e-mail, else the one account that carries the address unproved.
   const found = known ? 'by_identity' : matched ? 'by_verified_email' : claimed ? 'by_contact_email' : 'none'
   note('user', found, carriers.length > 0 ? `${carriers.length} unproved` : undefined)
-  if (
-    !known &&
-    identity.source !== 'provider:email' &&
-    matched?.identities.some(({ source }) => source === identity.source)
-  ) {
-    return deny('user', 'subject_changed')
+  const former =
+    known || identity.source === 'provider:email'
+      ? []
+      : (matched?.identities.filter(({ source }) => source === identity.source) ?? [])
+  if (former.length > 0 && matched) {
+    const until = sso?.connection.subjectMigration?.until
+    const open = until !== undefined && now < Date.parse(until) && standing === 'vouched'
+    const entered = signIn.proof?.by === 'account' && signIn.proof.user === matched.id
+    const migrates = entered || (open && choose('subject_changed', ['migrate', 'refuse']) === 'migrate')
+    if (!migrates && !open && signIn.otherWays.length > 0 && matched.status === 'active') {
+      note('user', 'subject_changed', 'to be proved by an old way in')
+      return prove({ address: identity.email!.address, user: matched.id, by: 'account' })
+    }
+    if (!migrates) return deny('user', 'subject_changed')
+    note('user', 'subject_migrated', entered ? 'by an old way in' : `window until ${until}`)
   }
 
   // 4. status
@@ -224,156 +276,144 @@ export function planSignIn(signIn: SignIn): Plan {
   note('sso-domain', sso ? 'this_is_sso' : 'not_owned')
 
   // 6. proof: an account is given to nobody on the word of a provider that does not answer for the address.
-  const needed = proofNeeded(signIn, standing, matched, carriers)
+  const links = () => choose('account_exists', ['link', 'prove']) === 'link'
+  const needed = former.length > 0 ? null : proofNeeded(signIn, standing, matched, carriers, links)
   if (needed) {
     note('proof', 'required')
-    return {
-      verdict: 'prove',
-      outcome: 'unproved',
-      reason: 'proof_required',
-      proof: needed,
-      trace,
-      changes: null,
-    }
+    return prove(needed)
   }
   note('proof', signIn.proof ? 'given' : 'none_needed')
 
-  // 7. tombstone
-  const removed = user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? []
-  const barred = removed.some((stone) => stone.role === null)
-  note('tombstone', barred ? 'membership_removed' : removed.length > 0 ? 'roles_removed' : 'none')
+  // 7. tombstone: what a person took away stays away, until an invitation that is newer.
+  const pending = !trusted
+    ? []
+    : snapshot.invitations.filter(
+        ({ email, expiresAt }) => email === identity.email!.address && expiresAt > now,
+      )
+  const here = pending.filter((invitation) => invitation.organization === organization?.id)
+  const invited = (at: number) => here.some((invitation) => invitation.at > at)
+  const hashes = [
+    identityHash(signIn.hash, identity),
+    ...(trusted ? [emailHash(signIn.hash, identity.email!.address)] : []),
+  ]
+  const gone = user ? [] : snapshot.removed.filter(({ hash }) => hashes.includes(hash))
+  if (gone.some(({ at }) => !pending.some((invitation) => invitation.at > at))) {
+    return deny('tombstone', 'user_removed')
+  }
+  const removed = claimed
+    ? []
+    : (user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? [])
+  const stones = removed.filter(({ at }) => !invited(at))
+  const barred = stones.some(({ role }) => role === null)
+  note(
+    'tombstone',
+    barred
+      ? 'membership_removed'
+      : stones.length > 0
+        ? 'roles_removed'
+        : removed.length + gone.length > 0
+          ? 'overridden_by_invitation'
+          : 'none',
+  )
 
   // 8. provision
+  const accepted = member || barred ? [] : here
   const terms = joiningTerms(signIn, organization, trusted)
-  if (!user && !terms.create) return deny('provision', sso ? 'user_not_provisioned' : 'sign_up_closed')
-  let joins = terms.join && member === null && !barred
+  if (!user && !terms.create && pending.length === 0) {
+    return deny('provision', sso ? 'user_not_provisioned' : 'sign_up_closed')
+  }
+  let joins = (terms.join || accepted.length > 0) && member === null && !barred
+  const rolesOf = () =>
+    planRoles(signIn, {
+      organization,
+      member,
+      joins,
+      invitations: accepted,
+      removed: new Set(stones.map((stone) => stone.role)),
+    })
+  const idle = (joins || member !== null) && givesNoRole(signIn, rolesOf())
+  if (joins && idle) joins = false
   note(
     'provision',
     [
       user ? (known ? 'known' : claimed ? 'claim' : 'link') : 'create',
-      joins ? 'join' : member ? 'member' : 'no_join',
+      joins ? (accepted.length > 0 ? 'join_by_invitation' : 'join') : member ? 'member' : 'no_join',
     ].join('+'),
-    joins || member ? undefined : barred ? 'removed by a person' : (terms.why ?? `e-mail ${standing}`),
+    joins || member
+      ? undefined
+      : barred
+        ? 'removed by a person'
+        : idle
+          ? 'no group gives a role'
+          : (terms.why ?? `e-mail ${standing}`),
   )
 
   // 9. seats: a full organization that the person did not come for is left out.
-  const full = joins && stored?.seatLimit != null && stored.seatsUsed >= stored.seatLimit
-  if (full && (sso || !user)) return deny('seats', 'seats_full')
-  if (full) joins = false
-  note('seats', full ? 'full_left_out' : joins ? 'taken' : 'none_needed')
+  const free = stored?.seatLimit == null || stored.seatsUsed < stored.seatLimit
+  let seat = joins && free
+  if (joins && !free) {
+    const outcomes = ['deny', 'join-without-seat'] as const
+    const full =
+      sso || !user
+        ? choose('seats_full', organization!.whenFull === 'deny' ? outcomes : [outcomes[1], outcomes[0]])
+        : 'leave-out'
+    if (full === 'deny') return deny('seats', 'seats_full')
+    if (full === 'leave-out') joins = false
+    note('seats', full === 'leave-out' ? 'full_left_out' : 'full_joins_without')
+  } else {
+    const waits = member?.status === 'active' && !member.seat && terms.join
+    seat ||= waits && free
+    note('seats', seat ? 'taken' : waits ? 'full_waits_on' : 'none_needed')
+  }
 
   // 10. roles
-  const roles = planRoles(signIn, organization, member, joins, new Set(removed.map((stone) => stone.role)))
-  note('roles', roles.finding, roles.detail)
+  const roles = rolesOf()
+  const leaves = member !== null && idle && roles.remove.length > 0
+  note('roles', leaves ? 'last_role_gone' : roles.finding, roles.detail)
 
   // 11. attributes
+  const profile = Object.keys(identity.profile)
   const attributes = claimed
-    ? { changed: Object.keys(identity.profile), after: identity.profile }
-    : planAttributes(signIn, user, known)
-  note('attributes', attributes ? 'changed' : 'unchanged', attributes?.changed.join(', '))
-  const adopted =
-    known && sso?.connection.adoptEmail && trusted && !snapshot.byVerifiedEmail ? identity.email : null
+    ? { changed: profile, after: identity.profile }
+    : planAttributes(signIn, user, known !== null, (name) =>
+        choose('attribute_differs', ['idp', 'app'], name),
+      )
+  const omitted = identity.omitted.map(({ attribute, reason }) => `${attribute} left out: ${reason}`)
+  note(
+    'attributes',
+    attributes ? 'changed' : 'unchanged',
+    [...(attributes ? [attributes.changed.join(', ')] : []), ...omitted].join('; '),
+  )
+  const moved =
+    known !== null &&
+    sso &&
+    trusted &&
+    !snapshot.byVerifiedEmail &&
+    known.verifiedEmail !== identity.email!.address
+  const adopts =
+    moved &&
+    choose('address_changed', sso.connection.adoptEmail ? ['adopt', 'keep'] : ['keep', 'adopt']) === 'adopt'
 
-  const ops: Operation[] = []
-  const userId = user?.id ?? signIn.ids.user
-  const at = signIn.now
-  const address = trusted ? (identity.email?.address ?? null) : null
-  const contact = address ?? (separate ? null : (identity.email?.address ?? null))
-  if (claimed && address) ops.push({ op: 'user.claim', id: claimed.id, verifiedEmail: address })
-  if (trusted && carriers.length > 1) {
-    for (const { id } of carriers) ops.push({ op: 'user.update', id, set: { contactEmail: null } })
+  const settled: Settled = {
+    user,
+    known,
+    claimed,
+    former,
+    carriers: trusted && carriers.length > 1 ? carriers : [],
+    trusted,
+    separate,
+    organization,
+    member,
+    joins,
+    seat,
+    leaves,
+    accepted: joins ? accepted : [],
+    overridden: joins ? removed.filter((stone) => !stones.includes(stone)) : [],
+    restored: user ? [] : gone.map(({ hash }) => hash),
+    roles,
+    attributes,
+    adopted: adopts ? identity.email : null,
   }
-  if (!user) {
-    ops.push({
-      op: 'user.create',
-      id: userId,
-      status: 'active',
-      verifiedEmail: address,
-      contactEmail: contact,
-      attributes: identity.profile,
-      at,
-    })
-  }
-  if (!known && identity.source !== 'provider:email') {
-    const { source, issuer, subject } = identity
-    ops.push({ op: 'identity.link', user: userId, source, issuer, subject, at })
-  }
-  if (joins) {
-    ops.push({ op: 'membership.create', user: userId, organization: organization!.id, status: 'active', at })
-  }
-  for (const grant of roles.add) {
-    ops.push({ op: 'grant.add', user: userId, organization: organization!.id, ...grant, at })
-  }
-  for (const { role, source } of roles.remove) {
-    ops.push({ op: 'grant.remove', user: userId, organization: organization!.id, role, source })
-  }
-  if (user && (attributes || adopted)) {
-    ops.push({
-      op: 'user.update',
-      id: userId,
-      set: {
-        ...(attributes && { attributes: attributes.after }),
-        ...(adopted && { verifiedEmail: adopted.address, contactEmail: adopted.address }),
-      },
-    })
-  }
-
-  const linked = !known && identity.source !== 'provider:email'
-  const reason: Reason = !user
-    ? separate
-      ? 'outsider_created'
-      : joins
-        ? 'user_provisioned'
-        : 'user_created'
-    : claimed
-      ? 'account_claimed'
-      : linked
-        ? 'identity_linked'
-        : joins
-          ? 'membership_created'
-          : ops.length > 0
-            ? 'identity_synced'
-            : 'identity_known'
-  const touched = [...(user ? [user] : []), ...(trusted && carriers.length > 1 ? carriers : [])]
-  const changes = (): ChangeSet => {
-    const guards: Guard[] = []
-    if (organization && (sso || joins)) {
-      guards.push({ guard: 'organization', id: organization.id, version: organization.version })
-    }
-    if (sso) guards.push({ guard: 'connection', id: entry.id, version: entry.version })
-    if (joins) guards.push({ guard: 'seats', organization: organization!.id, by: 1 })
-    return {
-      id: signIn.ids.change,
-      expect: touched.map(({ id, version }) => ({ user: id, version })),
-      guards,
-      ops,
-      events: eventsOf(decision(reason, userId), ops, false),
-    }
-  }
-  return {
-    verdict: 'allow',
-    outcome: !user ? 'created' : claimed || linked ? 'linked' : ops.length > 0 ? 'updated' : 'unchanged',
-    reason,
-    trace,
-    changes: ops.length > 0 ? changes() : null,
-    after: {
-      user: {
-        id: userId,
-        version: user ? user.version + (ops.length > 0 ? 1 : 0) : 1,
-        status: 'active',
-        epoch: (user?.epoch ?? 0) + (claimed ? 1 : 0),
-        verifiedEmail: adopted?.address ?? (user && !claimed ? user.verifiedEmail : address),
-        contactEmail: adopted?.address ?? (user && !claimed ? user.contactEmail : contact),
-        attributes: attributes?.after ?? user?.attributes ?? identity.profile,
-      },
-      membership:
-        member || joins
-          ? { organization: organization!.id, status: member?.status ?? 'active', grants: roles.after }
-          : null,
-      connectionEpoch: snapshot.connection?.epoch ?? 0,
-    },
-    joined: joins ? [organization!.id] : [],
-    granted: roles.add.map((grant) => grant.role),
-    revoked: roles.remove.map((grant) => grant.role),
-  }
+  const waiting = pending.filter((invitation) => invitation.organization !== organization?.id)
+  return { ...settledPlan(signIn, settled, decision), trace, conflicts, invitations: waiting }
 }

@@ -1,10 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { emailHash, type Hash, identityHash } from './audit.js'
+import { type Choices, conflictKey, type OnConflict } from './conflict.js'
 import { requestLimit, within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
-import { AssertedIdentity } from './identity.js'
+import { AssertedIdentity, assertedOf, type Source } from './identity.js'
 import { type IdentityFacts, type Plan, type Proof, planSignIn, type SignIn, type Way } from './plan.js'
-import type { Directory, Lease, Lock, Store } from './store.js'
+import type { Directory, Lease, Lock, Snapshot, Store } from './store.js'
 import { emailStanding } from './terms.js'
 
 export interface ProvisionPorts {
@@ -13,6 +15,12 @@ export interface ProvisionPorts {
   readonly lock: Lock
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** The keyed hash of what is private; its key is read once. */
+  readonly hash: () => Promise<Hash>
+  /** Chooses where a policy has a switch. */
+  readonly onConflict: OnConflict | null
+  /** Tells the operator what went wrong without stopping the sign-in. */
+  readonly warn: (message: string) => void
 }
 
 /** Times in milliseconds. */
@@ -20,6 +28,8 @@ export const provisionDefaults = {
   lockHeld: 5_000,
   lockWaited: 2_000,
   replans: 8,
+  /** What `onConflict` may take for all conflicts of a sign-in. */
+  hook: 1_000,
   /** Any answer within this, refusals included. */
   deadline: requestLimit,
 } as const
@@ -61,14 +71,23 @@ export async function provision(
   let attempted: Provisioned | null = null
   let refreshed = false
   let obstacle: unknown = 'no attempt was made'
+  const choices = new Map<string, string>()
+  let hook: number | null = null
   try {
     for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
       if (attempt > 0) await delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
       const left = until - performance.now()
       if (left <= 0) break
       try {
-        const signIn = await within(left, facts(ports, identity, ids, proof))
-        const plan = planSignIn(signIn)
+        const signIn = await within(left, facts(ports, identity, ids, proof, choices))
+        let plan = planSignIn(signIn)
+        while (ports.onConflict && plan.conflicts.some((conflict) => !choices.has(conflictKey(conflict)))) {
+          hook ??= performance.now() + provisionDefaults.hook
+          for (const [key, outcome] of await choose(ports, plan, choices, Math.min(hook, until))) {
+            choices.set(key, outcome)
+          }
+          plan = planSignIn(signIn)
+        }
         if (plan.verdict === 'prove') return plan
         if (plan.reason === 'connection_changed' && ports.directory.refresh && !refreshed) {
           // What the directory remembers is older than what the store just said.
@@ -118,23 +137,54 @@ export async function provision(
   })
 }
 
-/** What would happen, and why; reads and writes nothing. */
-export async function explain(ports: ProvisionPorts, identity: IdentityFacts): Promise<Plan> {
+/** What would happen, and why, by the policy alone; writes nothing, and `onConflict` is not asked. */
+export async function explain(
+  ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>,
+  identity: IdentityFacts,
+): Promise<Plan> {
   try {
     const ids = { user: 'new', change: 'none', correlation: 'none' }
-    return planSignIn(await facts(ports, identity, ids, null))
+    return planSignIn(await facts(ports, identity, ids, null, new Map()))
   } catch (error) {
     throw asJitError(error, 'unavailable', 'the store could not be read')
   }
 }
 
+/** The app's choices about the conflicts it was not asked about yet; the policy's where it has none. */
+async function choose(
+  { onConflict, warn }: ProvisionPorts,
+  plan: Plan,
+  made: Choices,
+  until: number,
+): Promise<Choices> {
+  const choices = new Map<string, string>()
+  for (const { outcome, ...conflict } of plan.conflicts) {
+    const key = conflictKey(conflict)
+    if (made.has(key)) continue
+    choices.set(key, outcome)
+    const complain = (what: string) => warn(`onConflict ${what} about ${key}; the policy says "${outcome}"`)
+    try {
+      const answer = Promise.resolve().then(() => onConflict!(conflict))
+      const chosen = await within(until - performance.now(), answer)
+      if (chosen === undefined) continue
+      if ((conflict.outcomes as readonly string[]).includes(chosen)) choices.set(key, chosen)
+      else complain(`answered ${JSON.stringify(chosen)}, which is not among ${conflict.outcomes.join(', ')},`)
+    } catch (error) {
+      complain(`failed (${error instanceof Error ? error.message : String(error)})`)
+    }
+  }
+  return choices
+}
+
 async function facts(
-  ports: ProvisionPorts,
+  ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>,
   identity: IdentityFacts,
   ids: SignIn['ids'],
   proof: Proof | null,
+  choices: Choices,
 ): Promise<SignIn> {
   const { directory, store } = ports
+  const hash = await ports.hash()
   const way = await wayOf(directory, identity)
   const domain = identity.email ? await directory.domain(identity.email.domain) : null
   const standing = emailStanding({ identity, way, domain, proof })
@@ -149,6 +199,10 @@ async function facts(
       // A connection's word about domains it does not vouch for must not even tell whether an account exists.
       email: way.kind === 'provider' || standing === 'vouched' ? (identity.email?.address ?? null) : null,
       organizations: [...organizations],
+      hashes: [
+        identityHash(hash, identity),
+        ...(identity.email ? [emailHash(hash, identity.email.address)] : []),
+      ],
     })
   let snapshot = await load()
   let ownDomain: SignIn['ownDomain'] = null
@@ -164,7 +218,40 @@ async function facts(
       if (now !== own) throw new Error('the account changed between two reads')
     }
   }
-  return { identity, way, domain, ownDomain, proof, snapshot, now: ports.now(), ids }
+  return {
+    identity,
+    way,
+    domain,
+    ownDomain,
+    proof,
+    otherWays: await otherWays(directory, identity, snapshot),
+    snapshot,
+    choices,
+    hash,
+    digest: hash(JSON.stringify(assertedOf(identity))),
+    now: ports.now(),
+    ids,
+  }
+}
+
+/** By which other identities the account could sign in, where it has one of this source already. */
+async function otherWays(
+  directory: Directory,
+  { source }: IdentityFacts,
+  { byIdentity, byVerifiedEmail }: Snapshot,
+): Promise<Source[]> {
+  const identities = byIdentity ? [] : (byVerifiedEmail?.identities ?? [])
+  if (!identities.some((identity) => identity.source === source)) return []
+  const others = [...new Set(identities.map((identity) => identity.source))].filter(
+    (other) => other !== source,
+  )
+  const open = await Promise.all(
+    others.map(async (other) => {
+      const [kind, id] = other.split(/:(.*)/s) as [string, string]
+      return kind === 'provider' ? directory.provider(id) : directory.connection(id)
+    }),
+  )
+  return others.filter((_, index) => open[index]?.enabled)
 }
 
 async function wayOf(directory: Directory, identity: IdentityFacts): Promise<Way> {

@@ -1,82 +1,136 @@
 import type { IdentityFacts, SignIn } from './plan.js'
 import { type Connection, type Organization, ownerRole } from './policy.js'
-import type { Grant, GrantSource, Membership, UserFacts } from './store.js'
+import type { Grant, GrantSource, InvitationFacts, Membership } from './store.js'
 
-interface RolePlan {
-  finding: string
-  detail?: string
-  add: Grant[]
-  remove: Grant[]
-  after: Grant[]
+/** A grant with the rule that gives or takes it. */
+export type Reasoned = Grant & { readonly because: string }
+
+export interface RolePlan {
+  readonly finding: string
+  readonly detail?: string
+  readonly add: readonly Reasoned[]
+  readonly remove: readonly Reasoned[]
+  readonly after: readonly Grant[]
+}
+
+export interface RoleFacts {
+  readonly organization: Organization | null
+  readonly member: Membership | null
+  readonly joins: boolean
+  readonly invitations: readonly InvitationFacts[]
+  /** Roles that a person took away. */
+  readonly removed: ReadonlySet<string | null>
 }
 
 /**
- * Default roles on joining, and by a connection mapped roles on joining and later. Sync takes back only what
- * this connection gave for a group; unknown groups neither give nor take.
+ * On joining the default roles, and by a connection the mapped ones, then and later. Sync takes back only what this
+ * connection gave, for a group that is gone or a role that may no longer be given; unknown groups neither give nor
+ * take, and no more does a sync that is held. The first sign-in by SSO takes over what the e-mail domain had given.
  */
-export function planRoles(
-  { identity, way }: SignIn,
-  organization: Organization | null,
-  member: Membership | null,
-  joins: boolean,
-  removed: Set<string | null>,
-): RolePlan {
+export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
+  const { identity, way, snapshot } = signIn
+  const { organization, member, joins, invitations, removed } = facts
   const held = member?.grants ?? []
   const connection = way.kind === 'connection' ? way.connection : null
   const synced = connection?.jit.join === true && member !== null
-  if (!organization || (!joins && !synced))
+  if (!organization || (!joins && !synced)) {
     return { finding: 'left_alone', add: [], remove: [], after: [...held] }
-
+  }
   const source: GrantSource = connection ? `sso:${connection.id}` : 'domain'
-  const assignable = (role: string) =>
-    role !== ownerRole && organization.roles.includes(role) && !removed.has(role)
-  const wanted = new Map<string, { grant: Grant; because: string }>()
-  if (joins) {
-    for (const role of (connection?.jit ?? organization.domainJit).roles.filter(assignable)) {
-      wanted.set(role, { grant: { role, source, basis: 'default' }, because: `${role} by default` })
-    }
+  const allowed = (role: string) =>
+    role !== ownerRole && organization.assignable.includes(role) && organization.roles.includes(role)
+  const assignable = (role: string) => allowed(role) && !removed.has(role)
+  const hold = connection ? snapshot.connection?.held : null
+  const groups = connection && hold == null ? groupsOf(identity, connection) : null
+  const mapped =
+    connection && groups ? mappedRoles(connection, groups).filter(([role]) => assignable(role)) : []
+  const defaults = (connection?.jit ?? organization.domainJit).roles.filter(assignable)
+
+  const wanted = new Map<string, Reasoned>()
+  const want = (role: string, basis: Grant['basis'], because: string) => {
+    if (!wanted.has(role)) wanted.set(role, { role, source, basis, because })
   }
-  const groups = connection ? groupsOf(identity, connection) : null
-  for (const group of groups ?? []) {
-    if (!connection || !Object.hasOwn(connection.groups.map, group)) continue
-    for (const role of connection.groups.map[group]!.filter(assignable)) {
-      if (wanted.has(role)) continue
-      wanted.set(role, { grant: { role, source, basis: 'group' }, because: `${role} by group ${group}` })
-    }
-  }
+  if (joins) for (const role of defaults) want(role, 'default', 'by default')
+  for (const [role, because] of mapped) want(role, 'group', because)
   const own = held.filter((grant) => grant.source === source)
-  const add = [...wanted.values()].filter(({ grant }) => !own.some(({ role }) => role === grant.role))
-  const remove =
-    groups !== null && connection?.groups.mode === 'sync'
-      ? own.filter((grant) => grant.basis === 'group' && !wanted.has(grant.role))
-      : []
-  const detail = [
-    ...add.map(({ because }) => because),
-    ...remove.map(({ role }) => `${role} no longer by group`),
-  ].join('; ')
-  const unheard = groups === null && connection?.attributes.groups
-  return {
-    finding: unheard ? `groups_${identity.groups.kind}` : detail ? 'changed' : 'unchanged',
-    ...(detail && { detail }),
-    add: add.map(({ grant }) => grant),
-    remove,
-    after: [...held.filter((grant) => !remove.includes(grant)), ...add.map(({ grant }) => grant)],
+  const ranks = connection?.groups.oneOf ?? []
+  const lost = own.some(
+    ({ role, basis }) => basis === 'group' && ranks.includes(role) && !mapped.some(([name]) => name === role),
+  )
+  if (groups && lost && !mapped.some(([role]) => ranks.includes(role))) {
+    // What the group's role had taken the place of comes back with its going.
+    for (const role of defaults.filter((name) => ranks.includes(name))) want(role, 'default', 'by default')
   }
+  const first = ranks.find((role) => wanted.has(role))
+  for (const role of ranks) if (role !== first) wanted.delete(role)
+
+  const remove: Reasoned[] = []
+  const syncs = connection?.groups.mode === 'sync' && synced && hold == null
+  for (const grant of syncs ? own : []) {
+    if (wanted.has(grant.role)) continue
+    if (!allowed(grant.role)) remove.push({ ...grant, because: 'it may no longer be given' })
+    else if (groups && grant.basis === 'group') remove.push({ ...grant, because: 'no longer by a group' })
+    else if (first !== undefined && ranks.includes(grant.role)) {
+      remove.push({ ...grant, because: `${first} stands before it` })
+    }
+  }
+  const add = [...wanted.values()].filter(({ role }) => !own.some((grant) => grant.role === role))
+  for (const { id, role } of invitations) {
+    add.push({ role, source: `invitation:${id}`, basis: 'person', because: 'by invitation' })
+  }
+  for (const grant of connection ? held.filter((entry) => entry.source === 'domain') : []) {
+    remove.push({ ...grant, because: `adopted by ${source}` })
+    const there = [...own, ...add].some((entry) => entry.role === grant.role && entry.source === source)
+    if (!there && allowed(grant.role)) {
+      add.push({ role: grant.role, source, basis: 'default', because: 'adopted from the e-mail domain' })
+    }
+  }
+  const sentences = [
+    ...add.map(({ role, because }) => `+${role} ${because}`),
+    ...remove.map(({ role, because }) => `-${role} ${because}`),
+  ]
+  const unheard = connection?.attributes.groups !== undefined && groups === null
+  const state = hold == null ? `groups_${identity.groups.kind}` : 'sync_held'
+  const detail = [...(hold != null ? [hold] : []), ...sentences].join('; ')
+  return {
+    finding: unheard ? state : sentences.length > 0 ? 'changed' : 'unchanged',
+    ...(detail && { detail }),
+    add,
+    remove,
+    after: [
+      ...held.filter(
+        (grant) => !remove.some(({ role, source }) => role === grant.role && source === grant.source),
+      ),
+      ...add.map(({ because: _, ...grant }) => grant),
+    ],
+  }
+}
+
+/** Whether the groups are known and give nothing, so that a policy without idle members takes nobody in. */
+export function givesNoRole(signIn: SignIn, plan: RolePlan): boolean {
+  const { way, identity, snapshot } = signIn
+  if (way.kind !== 'connection' || way.connection.groups.withoutRole === 'keep') return false
+  const known = snapshot.connection?.held == null && groupsOf(identity, way.connection) !== null
+  return known && plan.after.length === 0
+}
+
+/** Roles by group, each once, with the rule that gives it. Groups are named by the rule, not as they were sent. */
+function mappedRoles(connection: Connection, groups: readonly string[]): [string, string][] {
+  const { map, prefixes } = connection.groups
+  const roles = new Map<string, string>()
+  const give = (names: readonly string[], because: string) => {
+    for (const name of names) if (!roles.has(name)) roles.set(name, because)
+  }
+  const begins = Object.entries(prefixes)
+  for (const group of groups) {
+    if (Object.hasOwn(map, group)) give(map[group]!, `by group ${group}`)
+    for (const [prefix, names] of begins) if (group.startsWith(prefix)) give(names, `by group ${prefix}…`)
+  }
+  return [...roles]
 }
 
 /** The person's groups, or null where the IdP's answer does not tell. */
 function groupsOf({ groups }: IdentityFacts, connection: Connection): readonly string[] | null {
   if (groups.kind === 'listed') return groups.values
   return groups.kind === 'absent' && connection.groups.absent === 'empty' ? [] : null
-}
-
-/** The attributes as they will be, or null where they stay. One that the IdP no longer sends stays. */
-export function planAttributes({ identity, way }: SignIn, user: UserFacts | null, known: UserFacts | null) {
-  if (!user || way.kind === 'provider') return null
-  const { profileSync } = way.connection.jit
-  if (profileSync === 'never' || (profileSync === 'first-sign-in' && known)) return null
-  const changed = Object.keys(identity.profile).filter(
-    (name) => user.attributes[name] !== identity.profile[name],
-  )
-  return changed.length > 0 ? { changed, after: { ...user.attributes, ...identity.profile } } : null
 }

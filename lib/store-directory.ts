@@ -131,7 +131,7 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       problems,
     })
   }
-  const organizationOf = (row: EntryRow): Organization => parse(organizationSchema, 'organization', row)
+  const organizationOf = (row: EntryRow) => parse(organizationSchema, 'organization', row) as Organization
   const connectionOf = (row: EntryRow) => parse(connectionSchema, 'connection', row) as Connection
   const found = <T>(row: EntryRow | null, value: (row: EntryRow) => T) =>
     row ? { value: value(row), size: row.entry.length } : { value: null, size: 0 }

@@ -73,13 +73,17 @@ export function proofNeeded(
   standing: EmailStanding,
   matched: UserFacts | null,
   carriers: readonly UserFacts[],
+  links: () => boolean,
 ): Proof | null {
   if (way.kind === 'connection' || identity.email === null) return null
   const { address } = identity.email
   const given = (user: string) => proof?.address === address && proof.user === user
   if (matched) {
+    if (given(matched.id)) return null
     const authoritative = standing === 'proved' && way.provider.link === 'verified-email'
-    return authoritative || given(matched.id) ? null : { address, user: matched.id, by: 'address' }
+    // The e-mail method is the proof itself; of a social provider the app may want more.
+    const enough = authoritative && (way.provider.protocol === 'email' || links())
+    return enough ? null : { address, user: matched.id, by: 'address' }
   }
   return standing === 'unproved' && carriers[0] && !given(carriers[0].id)
     ? { address, user: carriers[0].id, by: 'address' }
