@@ -14,6 +14,7 @@ import {
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } from './identity.js'
 import { readIncoming } from './incoming.js'
+import type { Outbound } from './outbound.js'
 import type { Directory, Once } from './store.js'
 import { type Attempt, type Entry, type Services, type Strategy, single } from './strategy.js'
 
@@ -28,7 +29,7 @@ export interface AuthenticatePorts {
   /** Where to go after sign-in if the start named no address. */
   readonly returnTo: string
   readonly now: () => number
-  readonly fetch: typeof globalThis.fetch
+  readonly outbound: Outbound
 }
 
 /** A connection or provider, and the path its answers come back to. */
@@ -86,7 +87,7 @@ export async function begin(
   const strategy = strategyFor(ports, entry)
   const id = newToken()
   const { redirect, secrets } = await guarded(route, 'idp_unreachable', (signal) =>
-    strategy.begin(entry, id, services(ports, route, signal)),
+    strategy.begin(entry, id, services(ports, entry, route, signal)),
   )
   const secure = isSecure(ports.baseUrl)
   const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
@@ -148,7 +149,7 @@ export async function finish(
   }
   const attempt: Attempt | null = record && { id: key!, at: record.at, secrets: record.secrets }
   const identity = await guarded(route, 'answer_malformed', (signal) =>
-    strategy.complete(entry, incoming, attempt, services(ports, route, signal)),
+    strategy.complete(entry, incoming, attempt, services(ports, entry, route, signal)),
   )
   if (!AssertedIdentity.is(identity)) {
     throw new JitError(
@@ -223,7 +224,7 @@ export async function metadata(ports: AuthenticatePorts, route: Route): Promise<
   if (!connection || !strategy?.metadata) {
     throw new JitError('connection_unknown', `there is no ${nameOf(route.source)} with metadata`)
   }
-  return strategy.metadata(connection, services(ports, route, AbortSignal.timeout(stepLimit)))
+  return strategy.metadata(connection, services(ports, connection, route, AbortSignal.timeout(stepLimit)))
 }
 
 /** What could be one of our tickets; anything else is not kept. */
@@ -263,9 +264,9 @@ function strategyFor(ports: AuthenticatePorts, entry: Entry): Strategy {
   )
 }
 
-function services(ports: AuthenticatePorts, route: Route, signal: AbortSignal): Services {
+function services(ports: AuthenticatePorts, entry: Entry, route: Route, signal: AbortSignal): Services {
   return {
-    fetch: ports.fetch,
+    fetch: ports.outbound.fetch(entry),
     now: ports.now,
     random: (bytes) => randomBytes(bytes),
     once: ports.once,

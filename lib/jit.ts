@@ -5,6 +5,7 @@ import { requestLimit } from './deadline.js'
 import { type ErrorCode, JitError } from './errors.js'
 import { type EmailVerified, normalizeEmail, readClaims } from './identity.js'
 import * as middleware from './middleware.js'
+import { type Outbound, type OutboundOptions, outbound, outboundSchema } from './outbound.js'
 import { usePassport } from './passport.js'
 import type { IdentityFacts, Plan } from './plan.js'
 import type { EmailProvider } from './policy.js'
@@ -38,7 +39,12 @@ export interface JitOptions {
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
   now?: () => number
-  /** Outbound requests to identity providers; the global `fetch` by default. */
+  /** Which addresses identity providers may have, and how long and large their answers may be. */
+  outbound?: OutboundOptions
+  /**
+   * Sends the requests to identity providers in our place, through a proxy perhaps. It then decides which
+   * addresses may be asked; time, size and redirects stay limited.
+   */
   fetch?: typeof globalThis.fetch
 }
 
@@ -98,6 +104,8 @@ const optionsSchema = z.object({
       z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
     )
     .min(1, 'at least one strategy'),
+  outbound: outboundSchema,
+  fetch: z.custom<typeof globalThis.fetch>((value) => typeof value === 'function', 'a function').optional(),
 })
 
 function port(name: string, ...methods: string[]) {
@@ -119,6 +127,11 @@ export function createJit(options: JitOptions): Jit {
     fail(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
   }
   const { baseUrl, path, returnTo } = parsed.data!
+  for (const key of ['allow', 'lookup'] as const) {
+    if (options.fetch && options.outbound?.[key])
+      fail([`outbound.${key}: it has no effect, because with "fetch" the app sends the requests itself`])
+  }
+  const out = outbound(parsed.data!.outbound, options.fetch)
   const log = options.log ?? ((entry) => console.error(JSON.stringify(entry)))
   const now = options.now ?? Date.now
   const strategies = new Map<string, Strategy>()
@@ -128,7 +141,10 @@ export function createJit(options: JitOptions): Jit {
     else strategies.set(strategy.protocol, strategy as Strategy)
   }
   const loopback = /^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|$)/
-  const warnings = [...(options.directory.warnings ?? []), ...check(options.directory, strategies, email)]
+  const warnings = [
+    ...(options.directory.warnings ?? []),
+    ...check(options.directory, strategies, email, out),
+  ]
   if (baseUrl.startsWith('http:') && !loopback.test(baseUrl)) {
     warnings.push(`baseUrl: ${baseUrl} is plain http, so cookies travel unprotected`)
   }
@@ -154,7 +170,7 @@ export function createJit(options: JitOptions): Jit {
     strategies,
     email,
     now,
-    fetch: options.fetch ?? globalThis.fetch,
+    outbound: out,
     destinations: new WeakMap(),
     correlationId,
     until: (req) => {
@@ -208,6 +224,7 @@ function check(
   directory: Directory,
   strategies: ReadonlyMap<string, Strategy>,
   email: EmailStrategy | null,
+  out: Outbound,
 ): string[] {
   const problems: string[] = []
   const warnings: string[] = []
@@ -220,7 +237,9 @@ function check(
     if (entry.protocol === 'email' ? email : strategies.has(entry.protocol)) {
       if (entry.protocol === 'email') continue
       try {
-        warnings.push(...(strategies.get(entry.protocol)!.check?.(entry) ?? []))
+        warnings.push(
+          ...(strategies.get(entry.protocol)!.check?.(entry, (url) => out.refused(entry, url)) ?? []),
+        )
       } catch (error) {
         problems.push(error instanceof Error ? error.message : String(error))
       }

@@ -25,6 +25,10 @@ export interface Attempt {
 
 /** What a strategy may use of the world; it sees no request, response, session or store. */
 export interface Services {
+  /**
+   * Asks an address of this entry's: without redirects, within limits of time and size, public ones only unless
+   * allowed. What it throws is a `JitError` `idp_unreachable` that names entry and address.
+   */
   readonly fetch: typeof globalThis.fetch
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -49,10 +53,11 @@ export interface Strategy<C extends Entry = Entry> {
   readonly protocol: C['protocol']
   /**
    * Looks over an entry at start-up, without the network.
+   * @param refused why `Services.fetch` would never ask a URL, as far as it shows without the network, or null
    * @returns what to warn the operator of
    * @throws JitError `config_invalid` where it could never work
    */
-  check?(connection: C): readonly string[]
+  check?(connection: C, refused?: (url: string) => string | null): readonly string[]
   /** Which attempt an answer belongs to. */
   attemptKey(incoming: Incoming): AttemptId | undefined
   begin(

@@ -1,16 +1,11 @@
 import * as client from 'openid-client'
 import { JitError, type Services } from '../lib/index.js'
-import { boundedRequest, inCauses, jsonObject, printable, reasonOf } from './oidc-http.js'
+import { inCauses, jsonObject, printable, reasonOf, unusable } from './oidc-http.js'
 import type { RelyingParty } from './oidc-party.js'
 
-/** Times in milliseconds, sizes in bytes. */
 export const issuerDefaults = {
-  /** How long a discovery document is used before it is asked for again. */
+  /** How long a discovery document is used before it is asked for again, in milliseconds. */
   discoveryTtl: 60 * 60_000,
-  /** How long discovery may take; sign-ins that wait for it share one request. */
-  discoveryTimeout: 3_000,
-  /** How long any other request to the issuer may take. */
-  requestTimeout: 4_000,
   /** Issuers remembered; the one longest unused gives way. */
   issuers: 500,
 } as const
@@ -86,37 +81,35 @@ export function issuerCache() {
 /** Fetches the discovery document and checks what a sign-in will need of it. */
 async function discover(party: RelyingParty, services: Services): Promise<string> {
   const { where } = party
-  const unusable = (what: string): never => {
+  const fail = (what: string): never => {
     throw new JitError('idp_unreachable', `${where}: ${what}`)
   }
-  const signal = AbortSignal.timeout(issuerDefaults.discoveryTimeout)
-  const server = await discovered(party, boundedFetch(party, services.fetch, signal)).catch(
-    (error: unknown) => {
-      const own = inCauses(error, JitError)
-      if (own) throw own
-      const mismatch = inCauses(error, client.ClientError)
-      const found = (mismatch?.cause as { body?: { issuer?: unknown } } | undefined)?.body?.issuer
-      if (mismatch?.code !== 'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED' || typeof found !== 'string') {
-        return unusable(
-          `the discovery document of ${party.issuer} is not usable: ${reasonOf(error)}; check "issuer"`,
-        )
-      }
-      const slash = found.replace(/\/$/, '') === party.issuer.replace(/\/$/, '')
-      return unusable(
-        `issuer: the configuration says "${party.issuer}", but the discovery document found there says "${printable(found)}"` +
-          (slash
-            ? '; only the final slash differs: write it as the document does'
-            : '; write the issuer as the document does, or correct the address'),
+  // Sign-ins that wait for it share one request, so the deadline of one is not its own.
+  const server = await discovered(party, strictFetch(party, services.fetch)).catch((error: unknown) => {
+    const own = inCauses(error, JitError)
+    if (own) throw own
+    const mismatch = inCauses(error, client.ClientError)
+    const found = (mismatch?.cause as { body?: { issuer?: unknown } } | undefined)?.body?.issuer
+    if (mismatch?.code !== 'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED' || typeof found !== 'string') {
+      return fail(
+        `the discovery document of ${party.issuer} is not usable: ${reasonOf(error)}; check "issuer"`,
       )
-    },
-  )
+    }
+    const slash = found.replace(/\/$/, '') === party.issuer.replace(/\/$/, '')
+    return fail(
+      `issuer: the configuration says "${party.issuer}", but the discovery document found there says "${printable(found)}"` +
+        (slash
+          ? '; only the final slash differs: write it as the document does'
+          : '; write the issuer as the document does, or correct the address'),
+    )
+  })
   const metadata = server.serverMetadata()
   for (const endpoint of ['authorization_endpoint', 'token_endpoint', 'jwks_uri'] as const) {
     const value = metadata[endpoint]
     if (typeof value !== 'string' || !URL.canParse(value) || !/^https?:$/.test(new URL(value).protocol))
-      unusable(`the discovery document of ${party.issuer} has no usable "${endpoint}"`)
+      fail(`the discovery document of ${party.issuer} has no usable "${endpoint}"`)
     if (new URL(value!).protocol === 'http:' && !party.allowInsecureRequests)
-      unusable(`"${endpoint}" of ${party.issuer} is plain http, and allowInsecureRequests is off`)
+      fail(`"${endpoint}" of ${party.issuer} is plain http, and allowInsecureRequests is off`)
   }
   const usable = (
     name: 'id_token_signing_alg_values_supported' | 'userinfo_signing_alg_values_supported',
@@ -126,7 +119,7 @@ async function discover(party: RelyingParty, services: Services): Promise<string
   }
   const idTokenAlgorithms = usable('id_token_signing_alg_values_supported')
   if (idTokenAlgorithms.id_token_signing_alg_values_supported?.length === 0)
-    unusable(`${party.issuer} offers no asymmetric signature for ID tokens; set its client to RS256 or ES256`)
+    fail(`${party.issuer} offers no asymmetric signature for ID tokens; set its client to RS256 or ES256`)
   return JSON.stringify({
     ...metadata,
     ...idTokenAlgorithms,
@@ -145,8 +138,7 @@ async function configure(
     async () => new Response(document, { headers: { 'content-type': 'application/json' } }),
     services,
   )
-  configuration[client.customFetch] = boundedFetch(party, services.fetch, services.signal)
-  configuration.timeout = issuerDefaults.requestTimeout / 1000
+  configuration[client.customFetch] = strictFetch(party, services.fetch, services.signal)
   client.enableNonRepudiationChecks(configuration)
   return configuration
 }
@@ -163,7 +155,6 @@ function discovered(party: RelyingParty, fetch: client.CustomFetch, clock?: Pick
     clientAuthentication(party),
     {
       [client.customFetch]: fetch,
-      timeout: issuerDefaults.discoveryTimeout / 1000,
       execute: party.allowInsecureRequests ? [client.allowInsecureRequests] : [],
     },
   )
@@ -177,25 +168,24 @@ function clientAuthentication({ clientAuthentication, clientSecret }: RelyingPar
     : client.ClientSecretPost(secret)
 }
 
-/** `fetch` for the library, with an end: what no sign-in can go on with is refused before it is read. */
-function boundedFetch(
+/** `fetch` for the library: what no sign-in can go on with is refused before it is read. */
+function strictFetch(
   { where }: RelyingParty,
   fetch: Services['fetch'],
-  deadline: AbortSignal,
+  deadline?: AbortSignal,
 ): client.CustomFetch {
   return async (url, init) => {
-    const signal = AbortSignal.any(init.signal ? [init.signal, deadline] : [deadline])
-    const { status, headers, body, unreachable } = await boundedRequest(where, fetch, url, {
-      ...(init as RequestInit),
-      signal,
-    })
+    const signals = [init.signal, deadline].filter((signal) => signal !== undefined)
+    const response = await fetch(url, { ...(init as RequestInit), signal: AbortSignal.any(signals) })
+    const { status, headers } = response
+    const body = await response.text()
     const answer = jsonObject(body)
     // A refusal by the token endpoint (RFC 6749 §5.2) passes, to be explained.
     const refused =
       init.method === 'POST' && (status === 401 || (status === 400 && typeof answer?.error === 'string'))
-    if (status !== 200 && !refused) throw unreachable(`HTTP ${status}`)
+    if (status !== 200 && !refused) throw unusable(where, url, `has HTTP status ${status}`)
     const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
-    if (status === 200 && !signed && !answer) throw unreachable('the answer is not a JSON object')
+    if (status === 200 && !signed && !answer) throw unusable(where, url, 'is not a JSON object')
     return new Response(body, { status, headers })
   }
 }

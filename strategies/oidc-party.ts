@@ -1,4 +1,4 @@
-import { JitError, type OidcConnection } from '../lib/index.js'
+import { JitError, type OidcConnection, type Strategy } from '../lib/index.js'
 
 /**
  * Our side of OpenID Connect at one issuer (OIDC Core §1.2), made of an organization's connection or of an
@@ -39,12 +39,15 @@ export const isEntra = ({ issuer }: Pick<RelyingParty, 'issuer'>) =>
 export const isMultiTenant = (party: RelyingParty) =>
   isEntra(party) && /^\/(?:common|organizations|consumers)(?:\/|$)/.test(new URL(party.issuer).pathname)
 
+/** The second argument of a strategy's `check`. */
+export type Refused = NonNullable<Parameters<NonNullable<Strategy['check']>>[1]>
+
 /**
  * What can be told without asking the issuer; a directory may hold entries that no schema
  * saw, so it is asked at every sign-in too.
  * @throws JitError `config_invalid`
  */
-export function checkParty(party: RelyingParty): string[] {
+export function checkParty(party: RelyingParty, refused: Refused = () => null): string[] {
   const { where, issuer, clientSecret, clientAuthentication, tenants } = party
   const fail = (what: string): never => {
     throw new JitError('config_invalid', `${where}: ${what}`)
@@ -56,6 +59,8 @@ export function checkParty(party: RelyingParty): string[] {
   if (search || hash) fail('issuer: an issuer has no query and no fragment (OIDC Discovery §3)')
   if (protocol !== 'https:' && !(protocol === 'http:' && party.allowInsecureRequests))
     fail('issuer: plain http is refused; use https, or set allowInsecureRequests to try it out')
+  const refusal = refused(issuer)
+  if (refusal) fail(`issuer: ${refusal}`)
   if (clientAuthentication !== 'none' && (typeof clientSecret !== 'string' || clientSecret === ''))
     fail(`clientSecret: ${clientAuthentication} needs one`)
   if (tenants?.length === 0) fail('tenants: an empty list admits nobody; name the tenants')

@@ -20,7 +20,7 @@ export function oidcStrategy(): Strategy<OidcConnection> {
   const issuers = issuerCache()
   return {
     protocol: 'oidc',
-    check: (connection) => checkParty(partyOf(connection)),
+    check: (connection, refused) => checkParty(partyOf(connection), refused),
     attemptKey: ({ method, query }) => (method === 'GET' ? single(query, 'state') : undefined),
     begin: (connection, attempt, services) => askIssuer(issuers, partyOf(connection), attempt, services),
     complete: async (connection, { method, query }, attempt, services) => {

@@ -9,7 +9,8 @@ import {
   type SocialProvider,
   single,
 } from '../lib/index.js'
-import { boundedRequest, jsonObject, printable } from './oidc-http.js'
+import { jsonObject, printable, unusable } from './oidc-http.js'
+import type { Refused } from './oidc-party.js'
 import type { Family } from './social.js'
 
 export type OAuth2Provider = Extract<SocialProvider, { preset: 'github' | 'oauth2' }>
@@ -39,9 +40,6 @@ const github = {
   subject: 'id',
   clientAuthentication: 'client_secret_post',
 } as const
-
-/** How long one request may take, in milliseconds; all of a sign-in's share its deadline besides. */
-const requestTimeout = 3_000
 
 /**
  * OAuth 2.0 by the authorization code flow with PKCE (RFC 7636; who does not know it ignores it). OAuth proves no
@@ -74,7 +72,7 @@ export const oauth2Provider: Family<OAuth2Provider> = {
     const code = codeOf(client, incoming, attempt!)
     const token = await accessToken(client, code, attempt!, services)
     const profile = jsonObject(await get(client, client.profileEndpoint, token, services))
-    if (!profile) throw unusable(client, client.profileEndpoint, 'is not a JSON object')
+    if (!profile) throw unusable(client.where, client.profileEndpoint, 'is not a JSON object')
     const { email: stated, profile: attributes } = readClaims(profile, {
       ...entry.attributes,
       email: 'email',
@@ -158,13 +156,10 @@ async function accessToken(
     form.set('client_id', clientId)
     form.set('client_secret', clientSecret)
   }
-  const { status, body } = await boundedRequest(where, services.fetch, tokenEndpoint, {
-    method: 'POST',
-    headers,
-    body: form,
-    signal: deadline(services),
-  })
-  const answer = jsonObject(body)
+  const { signal } = services
+  const response = await services.fetch(tokenEndpoint, { method: 'POST', headers, body: form, signal })
+  const { status } = response
+  const answer = jsonObject(await response.text())
   const error = answer?.error
   if (typeof error === 'string' && (status === 200 || status === 400 || status === 401)) {
     const detail = `${where}: the token endpoint answered ${plain(error)}`
@@ -180,25 +175,25 @@ async function accessToken(
       'config_invalid',
       `${where}: the token endpoint refused this client (HTTP 401); check clientId, clientSecret and clientAuthentication`,
     )
-  if (status !== 200) throw unusable(client, tokenEndpoint, `has HTTP status ${status}`)
-  if (!answer) throw unusable(client, tokenEndpoint, 'is not a JSON object')
+  if (status !== 200) throw unusable(client.where, tokenEndpoint, `has HTTP status ${status}`)
+  if (!answer) throw unusable(client.where, tokenEndpoint, 'is not a JSON object')
   const { access_token: token, token_type: type } = answer
   if (typeof token !== 'string' || !/^[\x21-\x7e]{1,8192}$/.test(token))
-    throw unusable(client, tokenEndpoint, 'has no usable "access_token"')
+    throw unusable(client.where, tokenEndpoint, 'has no usable "access_token"')
   if (type !== undefined && String(type).toLowerCase() !== 'bearer')
-    throw unusable(client, tokenEndpoint, 'has a "token_type" other than "bearer"')
+    throw unusable(client.where, tokenEndpoint, 'has a "token_type" other than "bearer"')
   return token
 }
 
 async function get(client: Client, url: string, token: string, services: Services): Promise<string> {
-  const { status, body } = await boundedRequest(client.where, services.fetch, url, {
-    method: 'GET',
+  const response = await services.fetch(url, {
     headers: { accept: 'application/json', authorization: `Bearer ${token}`, 'user-agent': 'passport-jit' },
-    signal: deadline(services),
+    signal: services.signal,
   })
-  if (status === 200) return body
+  const { status } = response
+  if (status === 200) return response.text()
   const hint = [401, 403, 404].includes(status) ? '; do the scopes include what it tells?' : ''
-  throw unusable(client, url, `has HTTP status ${status}${hint}`)
+  throw unusable(client.where, url, `has HTTP status ${status}${hint}`)
 }
 
 /**
@@ -227,7 +222,7 @@ async function addresses(client: Client, url: string, token: string, services: S
   try {
     list = JSON.parse(body)
   } catch {}
-  if (!Array.isArray(list)) throw unusable(client, url, 'is not a JSON list')
+  if (!Array.isArray(list)) throw unusable(client.where, url, 'is not a JSON list')
   return list.flatMap((entry) =>
     typeof entry?.email === 'string'
       ? [{ email: entry.email, primary: entry.primary === true, verified: entry.verified === true }]
@@ -251,17 +246,9 @@ function chosen(
   return { email: real.find(({ primary }) => primary)?.email ?? stated, emailVerified: 'no' }
 }
 
-const deadline = ({ signal }: Services) => AbortSignal.any([signal, AbortSignal.timeout(requestTimeout)])
-
-const unusable = ({ where }: Client, url: string, what: string) =>
-  new JitError(
-    'idp_unreachable',
-    `${where}: the answer of ${new URL(url).origin}${new URL(url).pathname} ${what}`,
-  )
-
 const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')
 
-function check(entry: OAuth2Provider): string[] {
+function check(entry: OAuth2Provider, refused: Refused = () => null): string[] {
   const client = clientOf(entry)
   const { where, clientSecret, emailsEndpoint } = client
   const warnings: string[] = []
@@ -279,9 +266,12 @@ function check(entry: OAuth2Provider): string[] {
     if (value === undefined && name === 'emailsEndpoint') continue
     if (value === undefined || !URL.canParse(value)) return fail(`${name}: "${value}" is not a URL`)
     const { protocol, hostname } = new URL(value)
-    if (protocol === 'https:') continue
-    if (protocol !== 'http:' || !entry.allowInsecureRequests)
+    if (protocol !== 'https:' && !(protocol === 'http:' && entry.allowInsecureRequests))
       fail(`${name}: plain http is refused; use https, or set allowInsecureRequests to try it out`)
+    // The browser asks the first of them, we the others.
+    const refusal = name === 'authorizationEndpoint' ? null : refused(value)
+    if (refusal) fail(`${name}: ${refusal}`)
+    if (protocol === 'https:') continue
     if (!/^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname))
       warnings.push(`${where}: ${name}: plain http to ${hostname}; anyone on the way can sign in as anyone`)
   }

@@ -9,7 +9,7 @@ import type { Claims } from './oidc-claims.js'
 import { askIssuer, verifyAnswer } from './oidc-flow.js'
 import { jsonObject } from './oidc-http.js'
 import { issuerCache } from './oidc-issuer.js'
-import { checkParty, type RelyingParty } from './oidc-party.js'
+import { checkParty, type Refused, type RelyingParty } from './oidc-party.js'
 import type { Family } from './social.js'
 
 export type OidcProvider = Extract<SocialProvider, { preset: 'google' | 'microsoft' | 'apple' | 'oidc' }>
@@ -147,9 +147,9 @@ function withName(claims: Claims, parameters: URLSearchParams): Claims {
   return full === '' ? claims : { ...claims, name: full.slice(0, 200) }
 }
 
-function check(entry: OidcProvider): string[] {
+function check(entry: OidcProvider, refused?: Refused): string[] {
   const party = partyOf(entry)
-  const warnings = checkParty(party)
+  const warnings = checkParty(party, refused)
   const fail = (what: string): never => {
     throw new JitError('config_invalid', `${party.where}: ${what}`)
   }

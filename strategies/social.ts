@@ -43,7 +43,7 @@ export function socialStrategy(options: SocialOptions = {}): Strategy<SocialProv
   }
   return {
     protocol: 'social',
-    check: (entry) => familyOf(entry).check(entry),
+    check: (entry, refused) => familyOf(entry).check(entry, refused),
     // A form comes from another site: what is in its own address was not sent by the provider.
     attemptKey: ({ query, body }) => single(body ?? query, 'state'),
     begin: (entry, attempt, services) => familyOf(entry).begin(entry, attempt, services),

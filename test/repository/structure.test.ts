@@ -121,8 +121,8 @@ describe('The package', () => {
     expect(Object.keys(manifest.exports)).toEqual(expect.arrayContaining(rooms))
   })
 
-  test('the engine depends on schemas, lists of domains and a command parser, and on nothing else', () => {
-    const libraries = ['commander', 'free-email-domains-list', 'tldts', 'validator', 'zod']
+  test('the engine depends on schemas, lists of domains and addresses and a command parser, and on nothing else', () => {
+    const libraries = ['commander', 'free-email-domains-list', 'ipaddr.js', 'tldts', 'validator', 'zod']
     expect(Object.keys(manifest.dependencies)).toEqual(libraries)
     const packages = new Set(
       all
@@ -130,6 +130,12 @@ describe('The package', () => {
         .flatMap(importsOf)
         .filter((name) => isPackage(name) && !name.startsWith('node:')),
     )
-    expect([...packages].sort()).toEqual(['commander', 'free-email-domains-list', 'tldts', 'zod'])
+    expect([...packages].sort()).toEqual([
+      'commander',
+      'free-email-domains-list',
+      'ipaddr.js',
+      'tldts',
+      'zod',
+    ])
   })
 })
