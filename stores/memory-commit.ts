@@ -1,55 +1,11 @@
-import type {
-  AuditEvent,
-  ChangeSet,
-  Conflict,
-  ConnectionFacts,
-  EntryRow,
-  Grant,
-  Guard,
-  IdentityKey,
-  Membership,
-  Operation,
-  OrganizationFacts,
-  Tombstone,
-  User,
-} from '../lib/index.js'
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-
-export interface Tables {
-  users: Map<string, Mutable<User>>
-  identities: Map<string, IdentityKey & { user: string }>
-  memberships: Map<string, Omit<Mutable<Membership>, 'grants'> & { user: string }>
-  grants: Map<string, Grant & { user: string; organization: string }>
-  tombstones: Map<string, Tombstone & { user: string }>
-  invitations: Map<string, { organization: string; email: string; role: string; takenBy: string | null }>
-  organizations: Map<string, Mutable<OrganizationFacts>>
-  connections: Map<string, Mutable<ConnectionFacts> & { organization: string }>
-  organizationEntries: Map<string, KeptEntry>
-  connectionEntries: Map<string, KeptEntry>
-  /** Owners by pattern. */
-  domains: Map<string, string>
-  events: Map<string, AuditEvent[]>
-}
-
-export interface KeptEntry extends EntryRow {
-  readonly organization: string
-  readonly position: number
-}
-
-export const key = (...parts: readonly unknown[]) => JSON.stringify(parts)
+import type { ChangeSet, Conflict, Guard, Operation } from '../lib/index.js'
+import { newest } from './memory-entries.js'
+import { type KeptEntry, key, type Tables } from './memory-tables.js'
 
 /** A miss on the way through a change set; what was written so far is dropped with the draft. */
 export class Miss {
   constructor(readonly conflict: Conflict) {}
 }
-
-/** The position of the last change of entries. */
-export const newest = (tables: Tables): number =>
-  [...tables.organizationEntries.values(), ...tables.connectionEntries.values()].reduce(
-    (last, { position }) => Math.max(last, position),
-    0,
-  )
 
 /**
  * Carries out a change set on a draft of the tables.
@@ -132,19 +88,15 @@ function write(tables: Tables, op: Operation, position: number): void {
     case 'user.claim': {
       const user = existing(tables.users, 'user', op.id)
       free(tables, op.verifiedEmail, op.id)
-      for (const [at, identity] of tables.identities) {
-        if (identity.user === op.id) tables.identities.delete(at)
-      }
-      const owned = new Set(
-        [...tables.grants.values()]
-          .filter((grant) => grant.user === op.id && grant.role === 'owner')
-          .map(({ organization }) => organization),
-      )
-      for (const { user: member, organization } of [...tables.memberships.values()]) {
+      forget(tables.identities, (identity) => identity.user === op.id)
+      for (const { user: member, organization, status, seat } of [...tables.memberships.values()]) {
         if (member !== op.id) continue
         const found = existing(tables.organizations, 'organization', organization)
-        found.seatsUsed -= 1
-        if (owned.has(organization)) found.owners -= 1
+        const owns = [...tables.grants.values()].some(
+          (grant) => grant.user === op.id && grant.organization === organization && grant.role === 'owner',
+        )
+        if (seat) found.seatsUsed -= 1
+        if (owns && status === 'active' && user.status === 'active') found.owners -= 1
         leave(tables, op.id, organization)
       }
       user.verifiedEmail = op.verifiedEmail
@@ -152,10 +104,16 @@ function write(tables: Tables, op: Operation, position: number): void {
       user.epoch += 1
       return
     }
+    case 'user.remove':
+      existing(tables.users, 'user', op.id)
+      for (const table of [tables.identities, tables.memberships, tables.grants, tables.tombstones])
+        forget<{ user: string }>(table, ({ user }) => user === op.id)
+      tables.users.delete(op.id)
+      return
     case 'identity.link': {
       const { user, source, issuer, subject } = op
       const at = key(source, issuer, subject)
-      insert(tables.identities, 'identity', at, { user, source, issuer, subject })
+      insert(tables.identities, 'identity', at, { user, source, issuer, subject, last: null })
       existing(tables.users, 'user', user)
       return
     }
@@ -166,16 +124,25 @@ function write(tables: Tables, op: Operation, position: number): void {
       tables.identities.delete(at)
       return
     }
+    case 'identity.assert': {
+      const identity = existing(tables.identities, 'identity', key(op.source, op.issuer, op.subject))
+      if (identity.user !== op.user) throw new Miss({ kind: 'key', key: 'identity' })
+      identity.last = { digest: op.digest, asserted: op.asserted }
+      return
+    }
     case 'membership.create': {
-      const { user, organization, status } = op
-      insert(tables.memberships, 'membership', key(user, organization), { user, organization, status })
+      const { user, organization, status, seat } = op
+      insert(tables.memberships, 'membership', key(user, organization), { user, organization, status, seat })
       existing(tables.users, 'user', user)
       existing(tables.organizations, 'organization', organization)
       return
     }
-    case 'membership.update':
-      existing(tables.memberships, 'membership', key(op.user, op.organization)).status = op.status
+    case 'membership.update': {
+      const membership = existing(tables.memberships, 'membership', key(op.user, op.organization))
+      membership.status = op.status
+      membership.seat = op.seat
       return
+    }
     case 'membership.remove':
       existing(tables.memberships, 'membership', key(op.user, op.organization))
       return leave(tables, op.user, op.organization)
@@ -194,14 +161,47 @@ function write(tables: Tables, op: Operation, position: number): void {
     }
     case 'tombstone.put': {
       existing(tables.users, 'user', op.user)
-      const { user, organization, role } = op
-      tables.tombstones.set(key(user, organization, role), { user, organization, role })
+      const { user, organization, role, at } = op
+      tables.tombstones.set(key(user, organization, role), { user, organization, role, at })
       return
     }
+    case 'tombstone.remove':
+      tables.tombstones.delete(key(op.user, op.organization, op.role))
+      return
+    case 'removed.put':
+      tables.removed.set(op.hash, op.at)
+      return
+    case 'removed.remove':
+      tables.removed.delete(op.hash)
+      return
     case 'invitation.create': {
-      const { id, organization, email, role } = op
-      insert(tables.invitations, 'invitation', id, { organization, email, role, takenBy: null })
-      existing(tables.organizations, 'organization', organization)
+      const { op: _, ...invitation } = op
+      insert(tables.invitations, 'invitation', op.id, { ...invitation, takenBy: null })
+      existing(tables.organizations, 'organization', op.organization)
+      return
+    }
+    case 'invitation.withdraw': {
+      const found = existing(tables.invitations, 'invitation', op.id)
+      if (found.takenBy !== null || found.organization !== op.organization)
+        throw new Miss({ kind: 'key', key: 'invitation' })
+      tables.invitations.delete(op.id)
+      return
+    }
+    case 'connection.hold': {
+      const connection = existing(tables.connections, 'connection', op.id)
+      if (op.held === null && connection.held !== null) connection.releasedAt = op.at
+      connection.held = op.held
+      return
+    }
+    case 'connection.remove': {
+      const { id } = op
+      existing(tables.connections, 'connection', id)
+      tables.connections.delete(id)
+      forget(tables.identities, ({ source }) => source === `connection:${id}`)
+      const entry = tables.connectionEntries.get(id)
+      if (!entry) return
+      tables.connectionEntries.delete(id)
+      tables.removedEntries.set(id, { id, organization: entry.organization, position })
       return
     }
     case 'organization.put': {
@@ -220,7 +220,8 @@ function write(tables: Tables, op: Operation, position: number): void {
       const before = tables.connections.get(id)
       const epoch = (before?.epoch ?? 0) + (before?.enabled && !enabled ? 1 : 0)
       existing(tables.organizations, 'organization', organization)
-      tables.connections.set(id, { id, organization, version, enabled, epoch })
+      const { held = null, releasedAt = null } = before ?? {}
+      tables.connections.set(id, { id, organization, version, enabled, epoch, held, releasedAt })
       if (!kept) return
       const known = tables.connectionEntries.get(id)
       if (
@@ -243,9 +244,11 @@ function keep(table: Map<string, KeptEntry>, entry: KeptEntry): void {
 
 function leave(tables: Tables, user: string, organization: string): void {
   tables.memberships.delete(key(user, organization))
-  for (const [id, grant] of tables.grants) {
-    if (grant.user === user && grant.organization === organization) tables.grants.delete(id)
-  }
+  forget(tables.grants, (grant) => grant.user === user && grant.organization === organization)
+}
+
+function forget<T>(table: Map<string, T>, matches: (row: T) => boolean): void {
+  for (const [at, row] of table) if (matches(row)) table.delete(at)
 }
 
 function insert<T>(table: Map<string, T>, name: string, at: string, row: T): void {

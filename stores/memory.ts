@@ -1,14 +1,20 @@
 import type {
+  AuditEvent,
   CommitResult,
   ConnectionFacts,
-  EntryRow,
+  EventQuery,
   IdentityKey,
+  InvitationFacts,
   Membership,
   Store,
   User,
   UserFacts,
 } from '../lib/index.js'
-import { apply, type KeptEntry, key, Miss, newest, type Tables } from './memory-commit.js'
+import { apply, Miss } from './memory-commit.js'
+import { memoryEntries } from './memory-entries.js'
+import { memoryOutbox } from './memory-outbox.js'
+import { emptyTables, firstOf, key, sorted } from './memory-tables.js'
+import { memoryTrail } from './memory-trail.js'
 
 export { memoryLock } from './memory-lock.js'
 export { memoryOnce } from './memory-once.js'
@@ -18,20 +24,7 @@ export { memoryOnce } from './memory-once.js'
  * out on a draft that replaces the tables at the end, or never.
  */
 export function memoryStore(): Store {
-  let tables: Tables = {
-    users: new Map(),
-    identities: new Map(),
-    memberships: new Map(),
-    grants: new Map(),
-    tombstones: new Map(),
-    invitations: new Map(),
-    organizations: new Map(),
-    connections: new Map(),
-    organizationEntries: new Map(),
-    connectionEntries: new Map(),
-    domains: new Map(),
-    events: new Map(),
-  }
+  let tables = emptyTables()
 
   const identitiesOf = (user: string): IdentityKey[] =>
     sorted(tables.identities)
@@ -41,9 +34,10 @@ export function memoryStore(): Store {
   const membershipsOf = (user: string): Membership[] =>
     sorted(tables.memberships)
       .filter((entry) => entry.user === user)
-      .map(({ organization, status }) => ({
+      .map(({ organization, status, seat }) => ({
         organization,
         status,
+        seat,
         grants: sorted(tables.grants)
           .filter((grant) => grant.user === user && grant.organization === organization)
           .map(({ role, source, basis }) => ({ role, source, basis })),
@@ -55,28 +49,40 @@ export function memoryStore(): Store {
     memberships: membershipsOf(user.id).filter((entry) => organizations.includes(entry.organization)),
     tombstones: sorted(tables.tombstones)
       .filter((entry) => entry.user === user.id && organizations.includes(entry.organization))
-      .map(({ organization, role }) => ({ organization, role })),
+      .map(({ organization, role, at }) => ({ organization, role, at })),
   })
+
+  const pending = (): InvitationFacts[] =>
+    sorted(tables.invitations).flatMap(({ takenBy, ...invitation }) => (takenBy === null ? [invitation] : []))
 
   return {
     migrate: async () => {},
 
-    load: async ({ source, issuer, subject, email, organizations }) => {
+    load: async ({ source, issuer, subject, email, organizations, user, invitation, hashes = [] }) => {
       const identity = tables.identities.get(key(source, issuer, subject))
       const users = sorted(tables.users)
-      const verified = email === null ? undefined : users.find((user) => user.verifiedEmail === email)
-      const connection = tables.connections.get(source.slice('connection:'.length))
+      const verified = email === null ? undefined : users.find((found) => found.verifiedEmail === email)
+      const named = user === undefined ? undefined : tables.users.get(user)
+      const connection = tables.connections.get(source?.replace(/^connection:/, '') ?? '')
       return structuredClone({
         byIdentity: identity ? factsOf(tables.users.get(identity.user)!, organizations) : null,
+        asserted: identity?.last?.digest ?? null,
+        byId: named ? factsOf(named, organizations) : null,
         byVerifiedEmail: verified ? factsOf(verified, organizations) : null,
         byContactEmail:
           email === null
             ? []
             : users
-                .filter((user) => user.verifiedEmail === null && user.contactEmail === email)
-                .map((user) => factsOf(user, organizations)),
+                .filter((found) => found.verifiedEmail === null && found.contactEmail === email)
+                .map((found) => factsOf(found, organizations)),
         organizations: sorted(tables.organizations).filter(({ id }) => organizations.includes(id)),
-        connection: source.startsWith('connection:') && connection ? withoutOrganization(connection) : null,
+        connection: source?.startsWith('connection:') && connection ? connectionFacts(connection) : null,
+        invitations: pending()
+          .filter((found) => found.email === email || found.id === invitation)
+          .sort((a, b) => a.at - b.at),
+        removed: [...tables.removed]
+          .filter(([hash]) => hashes.includes(hash))
+          .map(([hash, at]) => ({ hash, at })),
       })
     },
 
@@ -90,7 +96,9 @@ export function memoryStore(): Store {
           ...entry,
           organizationStatus: tables.organizations.get(entry.organization)!.status,
         })),
-        connections: sorted(tables.connections).filter((entry) => sources.has(`connection:${entry.id}`)),
+        connections: sorted(tables.connections)
+          .filter(({ id }) => sources.has(`connection:${id}`))
+          .map((entry) => ({ ...connectionFacts(entry), organization: entry.organization })),
       })
     },
 
@@ -106,86 +114,58 @@ export function memoryStore(): Store {
       return { committed: true }
     },
 
-    entries: {
-      organization: async (id) => rowOf(tables.organizationEntries.get(id)),
-      connection: async (id) => rowOf(tables.connectionEntries.get(id)),
-      connections: async (after, limit) =>
-        sorted(tables.connectionEntries)
-          .filter(({ id }) => id > after)
-          .slice(0, limit)
-          .map((entry) => rowOf(entry)!),
-      domain: async (patterns) => {
-        const owner = patterns.map((pattern) => tables.domains.get(pattern)).find((id) => id !== undefined)
-        if (owner === undefined) return null
-        const connections = sorted(tables.connectionEntries).filter((entry) => entry.organization === owner)
-        return {
-          owner: rowOf(tables.organizationEntries.get(owner))!,
-          connections: connections.map((entry) => rowOf(entry)!),
-        }
-      },
-      known: async ({ organizations, connections, domains }) => ({
-        organizations: sorted(tables.organizationEntries)
-          .filter(
-            ({ id, version }) =>
-              organizations.includes(id) && tables.organizations.get(id)!.version === version,
-          )
-          .map((entry) => rowOf(entry)!),
-        connections: sorted(tables.connectionEntries)
-          .filter(({ id, organization }) => organizations.includes(organization) || connections.includes(id))
-          .filter(({ id, version }) => tables.connections.get(id)!.version === version)
-          .map((entry) => rowOf(entry)!),
-        owners: [...tables.domains]
-          .filter(([pattern]) => domains.includes(pattern))
-          .map(([pattern, organization]) => ({ pattern, organization })),
-      }),
-      changes: async (after) => {
-        const entries = [...tables.organizationEntries.values(), ...tables.connectionEntries.values()]
-        const changed = entries.filter(({ position }) => position > after)
-        const organizations = new Set(changed.map(({ organization }) => organization))
-        const many = changed.length > 1000
-        return {
-          position: newest(tables),
-          ids: many ? null : [...new Set([...changed.map(({ id }) => id), ...organizations])],
-          domains: many
-            ? []
-            : [...tables.domains].filter(([, owner]) => organizations.has(owner)).map(([pattern]) => pattern),
-        }
-      },
-    },
+    entries: memoryEntries(() => tables),
 
-    users: async ({ limit = 100, after = '' } = {}) => {
-      const size = Math.min(limit, 1000)
-      const found = sorted(tables.users).filter((user) => user.id > after)
-      const rows = found
-        .slice(0, size)
+    users: async ({ limit, after = '' } = {}) => {
+      const found = sorted(tables.users)
+        .filter((user) => user.id > after)
         .map((user) => ({ ...user, identities: identitiesOf(user.id), memberships: membershipsOf(user.id) }))
-      return structuredClone({ rows, next: found.length > size ? rows.at(-1)!.id : null })
+      return structuredClone(firstOf(found, limit, ({ id }) => id))
     },
 
-    events: async ({ limit = 100, after } = {}) => {
-      const size = Math.min(limit, 1000)
-      const changes = [...tables.events.entries()].reverse()
-      const last = changes.findIndex(([change]) => change === after)
-      const found = after === undefined ? changes : last === -1 ? [] : changes.slice(last + 1)
-      const chosen = found.slice(0, size)
-      return structuredClone({
-        rows: chosen.flatMap(([, events]) => events),
-        next: found.length > size ? chosen.at(-1)![0] : null,
-      })
+    invitations: async ({ organization, limit, after = '' }) => {
+      const found = pending().filter((entry) => entry.organization === organization && entry.id > after)
+      return firstOf(found, limit, ({ id }) => id)
     },
+
+    events: async ({ limit, after, ...query } = {}) => {
+      const changes = [...tables.events].reverse()
+      const last = changes.findIndex(([change]) => change === after)
+      const rest = after === undefined ? changes : last === -1 ? [] : changes.slice(last + 1)
+      const found = rest.filter(([, events]) => events.some((event) => matches(event, query)))
+      const { rows, next } = firstOf(found, limit, ([change]) => change)
+      return structuredClone({ rows: rows.flatMap(([, events]) => events), next })
+    },
+
+    asserted: async ({ source, organization, limit, after = '' }) => {
+      const found = sorted(tables.identities).flatMap((identity) => {
+        const { issuer, subject, last } = identity
+        if (identity.source !== source || last === null || key(source, issuer, subject) <= after) return []
+        const user = factsOf(tables.users.get(identity.user)!, [organization])
+        return [{ identity: { source, issuer, subject }, asserted: last.asserted, user }]
+      })
+      return structuredClone(
+        firstOf(found, limit, ({ identity }) => key(source, identity.issuer, identity.subject)),
+      )
+    },
+
+    hashKey: async () => tables.hashKey,
+    trail: memoryTrail(() => tables),
+    outbox: memoryOutbox(() => tables),
   }
 }
 
-/** Rows by key, as a database gives them. */
-const sorted = <T>(table: Map<string, T>): T[] =>
-  [...table].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
+function matches(event: AuditEvent, { from, to, ...keys }: EventQuery): boolean {
+  if ((from !== undefined && event.at < from) || (to !== undefined && event.at >= to)) return false
+  return (['user', 'organization', 'source', 'type'] as const).every(
+    (name) => keys[name] === undefined || keys[name] === event[name],
+  )
+}
 
-const rowOf = (entry: KeptEntry | undefined): EntryRow | null =>
-  entry ? { id: entry.id, version: entry.version, entry: entry.entry } : null
-
-const withoutOrganization = ({ id, version, enabled, epoch }: ConnectionFacts): ConnectionFacts => ({
+const connectionFacts = ({ id, version, enabled, epoch, held }: ConnectionFacts): ConnectionFacts => ({
   id,
   version,
   enabled,
   epoch,
+  held,
 })

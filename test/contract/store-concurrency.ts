@@ -8,6 +8,7 @@ import {
   conflict,
   event,
   foundation,
+  invitationCreate,
   landed,
   nobody,
   organizationPut,
@@ -28,7 +29,7 @@ function firstSignIn(id: string, person: string): ChangeSet {
     ops: [
       userCreate(user, { verifiedEmail: `${person}@acme.example` }),
       { op: 'identity.link', user, ...saml, subject: person, at },
-      { op: 'membership.create', user, organization: 'acme', status: 'active', at },
+      { op: 'membership.create', user, organization: 'acme', status: 'active', seat: true, at },
       {
         op: 'grant.add',
         user,
@@ -185,7 +186,14 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
           guards: [{ guard: 'owners', organization: 'acme', by: 2 }],
           ops: ids.flatMap((user) => [
             userCreate(user),
-            { op: 'membership.create', user, organization: 'acme', status: 'active', at } as const,
+            {
+              op: 'membership.create',
+              user,
+              organization: 'acme',
+              status: 'active',
+              seat: true,
+              at,
+            } as const,
             promote(user),
           ]),
         }),
@@ -223,8 +231,7 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
   race('one invitation taken by two at once has one winner, 20 times of 20', async (store, commit) => {
     for (let round = 0; round < 20; round++) {
       const id = `invitation ${round}`
-      const op = { op: 'invitation.create', id, organization: 'acme', email: 'x@acme.example' } as const
-      await landed(store.commit(change(id, { ops: [{ ...op, role: 'member', at }] })))
+      await landed(store.commit(change(id, { ops: [invitationCreate(id)] })))
       const takers = ['alice', 'bob'].map((name) => `${name} ${round}`)
       const results = await Promise.all(
         takers.map((user) =>
@@ -289,7 +296,14 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
           guards: [{ guard: 'seats', organization: 'acme', by: 1 }],
           ops: [
             userCreate('alice', { contactEmail: 'alice@acme.example' }),
-            { op: 'membership.create', user: 'alice', organization: 'acme', status: 'active', at },
+            {
+              op: 'membership.create',
+              user: 'alice',
+              organization: 'acme',
+              status: 'active',
+              seat: true,
+              at,
+            },
           ],
         }),
       ),

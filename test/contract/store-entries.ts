@@ -223,6 +223,52 @@ export function keptEntries(runner: Runner, factory: () => Promise<StoreFixture>
     })
   })
 
+  kept('a connection that was removed is gone, and changes names it', async (store) => {
+    const { position } = await store.entries.changes(0)
+    const remove = change('remove', { ops: [{ op: 'connection.remove', id: 'acme-oidc' }] })
+    await landed(store.commit(remove))
+    const { entries } = store
+    assert.equal(await entries.connection('acme-oidc'), null)
+    assert.deepEqual(await entries.connections('', 10), [row('acme-saml'), row('globex-oidc')])
+    assert.deepEqual((await entries.domain(['acme.test']))?.connections, [row('acme-saml')])
+    const query = { organizations: ['acme'], connections: ['acme-oidc'], domains: [] }
+    assert.deepEqual((await entries.known(query)).connections, [row('acme-saml')])
+    const sorted = (list: readonly string[] | null) => [...list!].sort()
+    const later = await entries.changes(position)
+    assert.ok(later.position > position)
+    assert.deepEqual(sorted(later.ids), ['acme', 'acme-oidc'])
+    assert.deepEqual(sorted(later.domains), ['*.acme.example', 'acme.example', 'acme.test'])
+    assert.deepEqual((await entries.changes(later.position)).ids, [])
+    assert.deepEqual(conflict(await store.commit(remove)), { kind: 'key', key: 'connection' })
+  })
+
+  kept(
+    'a connection that was removed can be put again, by any organization, and removed again',
+    async (store) => {
+      const { entries } = store
+      for (const owner of ['globex', 'acme', 'acme']) {
+        await put(store, { op: 'connection.remove', id: 'acme-oidc' })
+        const over = connectionPut('acme-oidc', owner, { kept: { entry: '{}', over: 'v1' } })
+        assert.deepEqual(conflict(await store.commit(change(`over ${turn++}`, { ops: [over] }))), {
+          ...{ kind: 'key', key: 'connection' },
+        })
+        const { position } = await entries.changes(0)
+        await put(store, connection('acme-oidc', owner))
+        assert.deepEqual(await entries.connection('acme-oidc'), row('acme-oidc'))
+        const later = await entries.changes(position)
+        assert.ok(later.position > position)
+        assert.deepEqual([...later.ids!].sort(), ['acme-oidc', owner].sort())
+      }
+    },
+  )
+
+  kept('removing a connection that is not kept is no change of entries', async (store) => {
+    await put(store, connectionPut('static-oidc', 'acme'))
+    const before = await store.entries.changes(0)
+    await put(store, { op: 'connection.remove', id: 'static-oidc' })
+    assert.deepEqual(await store.entries.changes(0), before)
+  })
+
   kept('changes of more than a thousand names none', async (store) => {
     const { position } = await store.entries.changes(0)
     const ids = Array.from({ length: 1001 }, (_, index) => `o${index}`)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { AuditEvent, ChangeSet, CommitResult, LoadQuery, Operation, Store } from 'passport-jit'
+import type { Asserted, AuditEvent, ChangeSet, CommitResult, LoadQuery, Operation, Store } from 'passport-jit'
 
 /** A change set with the parts that matter. */
 export function change(id: string, parts: Partial<Omit<ChangeSet, 'id'>>): ChangeSet {
@@ -15,6 +15,7 @@ export function event(id: string, seq: number, parts: Partial<AuditEvent> = {}):
     user: null,
     organization: null,
     source: null,
+    actor: null,
     correlationId: `correlation of ${id}`,
     reason: 'administered',
     detail: {},
@@ -31,13 +32,7 @@ export function conflict(result: CommitResult) {
   return result.conflict
 }
 
-export const nobody: LoadQuery = {
-  source: 'provider:none',
-  issuer: 'none',
-  subject: 'none',
-  email: null,
-  organizations: [],
-}
+export const nobody: LoadQuery = { email: null, organizations: [] }
 
 export const at = 1_700_000_000_000
 export const saml = { source: 'connection:acme-saml', issuer: 'https://idp.acme.example' } as const
@@ -75,6 +70,28 @@ export const userCreate = (id: string, parts: Partial<Extract<Operation, { op: '
     ...parts,
   }) as const
 
+export const asserted: Asserted = {
+  email: 'alice@acme.example',
+  emailVerified: 'yes',
+  profile: { name: 'Alice', title: 'Head of "Everything"' },
+  groups: { kind: 'listed', values: ['admins', 'ž 漢'] },
+}
+
+export const invitationCreate = (
+  id: string,
+  parts: Partial<Extract<Operation, { op: 'invitation.create' }>> = {},
+) =>
+  ({
+    op: 'invitation.create',
+    id,
+    organization: 'acme',
+    email: 'erin@acme.example',
+    role: 'member',
+    at,
+    expiresAt: at + 1_000,
+    ...parts,
+  }) as const
+
 /** Two organizations and their connections; nobody yet. */
 export async function foundation(store: Store): Promise<void> {
   await store.migrate()
@@ -93,9 +110,9 @@ export async function foundation(store: Store): Promise<void> {
 }
 
 /**
- * Alice, owner in acme and member of globex; Bob, member of acme; Carol and Dave, who both only say that
- * carol@acme.example is theirs; an invitation that is pending and one that is taken; globex with its connection
- * kept in the store, owner of a domain.
+ * Alice, owner in acme and suspended in globex; Bob, member of acme; Carol and Dave, who both only say that
+ * carol@acme.example is theirs; two invitations that are pending and one that is taken; somebody who was removed;
+ * globex with its connection kept in the store, owner of a domain.
  */
 export async function world(store: Store): Promise<void> {
   await foundation(store)
@@ -109,8 +126,9 @@ export async function world(store: Store): Promise<void> {
     }),
     { op: 'identity.link', user: 'alice', ...saml, subject: 'alice', at },
     { op: 'identity.link', user: 'alice', ...github, subject: '4711', at },
-    { op: 'membership.create', user: 'alice', organization: 'acme', status: 'active', at },
-    { op: 'membership.create', user: 'alice', organization: 'globex', status: 'suspended', at },
+    { op: 'identity.assert', user: 'alice', ...github, subject: '4711', digest: 'of alice', asserted },
+    { op: 'membership.create', user: 'alice', organization: 'acme', status: 'active', seat: true, at },
+    { op: 'membership.create', user: 'alice', organization: 'globex', status: 'suspended', seat: false, at },
     {
       op: 'grant.add',
       user: 'alice',
@@ -142,25 +160,13 @@ export async function world(store: Store): Promise<void> {
     { op: 'tombstone.put', user: 'alice', organization: 'initech', role: null, at },
     userCreate('bob', { verifiedEmail: 'bob@acme.example', contactEmail: 'carol@acme.example' }),
     { op: 'identity.link', user: 'bob', ...saml, subject: 'bob', at },
-    { op: 'membership.create', user: 'bob', organization: 'acme', status: 'active', at },
+    { op: 'membership.create', user: 'bob', organization: 'acme', status: 'active', seat: true, at },
     userCreate('carol', { contactEmail: 'carol@acme.example' }),
     userCreate('dave', { contactEmail: 'carol@acme.example', status: 'suspended' }),
-    {
-      op: 'invitation.create',
-      id: 'pending',
-      organization: 'acme',
-      email: 'erin@acme.example',
-      role: 'member',
-      at,
-    },
-    {
-      op: 'invitation.create',
-      id: 'taken',
-      organization: 'acme',
-      email: 'alice@acme.example',
-      role: 'member',
-      at,
-    },
+    { op: 'removed.put', hash: 'hash of zoe', at },
+    invitationCreate('pending'),
+    invitationCreate('unwanted', { organization: 'globex', at: at - 1 }),
+    invitationCreate('taken', { email: 'alice@acme.example' }),
   ]
   await landed(
     store.commit(
@@ -168,7 +174,6 @@ export async function world(store: Store): Promise<void> {
         guards: [
           { guard: 'seats', organization: 'acme', by: 2 },
           { guard: 'owners', organization: 'acme', by: 1 },
-          { guard: 'seats', organization: 'globex', by: 1 },
         ],
         ops,
         events: [event('world', 0, { type: 'created', user: 'alice', organization: 'acme' })],
@@ -188,22 +193,34 @@ export async function dump(store: Store, extra: { users?: string[]; emails?: str
   const ids = [...new Set([...users.map(({ id }) => id), ...(extra.users ?? [])])]
   const identities = users.flatMap((user) => user.identities)
   const emails = users.flatMap((user) => [user.verifiedEmail, user.contactEmail])
-  const loads = [
+  const loads: LoadQuery[] = [
     ...identities.map((identity) => ({ ...nobody, ...identity, organizations })),
-    ...[...new Set([...emails, ...(extra.emails ?? [])])].map((email) => ({
+    ...[...new Set([...emails, ...(extra.emails ?? [])])].map((email) => ({ email, organizations })),
+    ...(['acme-saml', 'globex-oidc', 'new'] as const).map((id) => ({
       ...nobody,
-      email,
+      source: `connection:${id}` as const,
       organizations,
     })),
-    ...['acme-saml', 'globex-oidc', 'new'].map(
-      (id): LoadQuery => ({ ...nobody, source: `connection:${id}`, organizations }),
-    ),
+    { ...nobody, hashes: ['hash of zoe', 'new hash'] },
   ]
+  const everyOrganization = <T>(ask: (id: string) => Promise<T>) => Promise.all(organizations.map(ask))
   return {
     users,
     events,
+    invitations: await everyOrganization((organization) => store.invitations({ organization })),
+    asserted: await Promise.all(
+      (['connection:acme-saml', 'provider:github'] as const).map((source) =>
+        store.asserted({ source, organization: 'acme' }),
+      ),
+    ),
+    trail: {
+      unsealed: await store.trail.unsealed(1000),
+      sealed: await store.trail.sealed(0, 1000),
+      revocations: await store.trail.revocations(0),
+    },
+    deliveries: await store.outbox.deliveries({ limit: 1000 }),
     entries: {
-      organizations: await Promise.all(organizations.map((id) => store.entries.organization(id))),
+      organizations: await everyOrganization((id) => store.entries.organization(id)),
       connections: await store.entries.connections('', 1000),
       domains: await Promise.all(
         ['acme.example', 'globex.example'].map((name) => store.entries.domain([name])),
