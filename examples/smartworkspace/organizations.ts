@@ -124,6 +124,7 @@ function existingMember(
     at,
     user,
     source: null,
+    actor: null,
     correlationId: `seed-${user}`,
     reason: 'administered',
   } as const
@@ -142,7 +143,7 @@ function existingMember(
         attributes: { name: person.name },
         at,
       },
-      { op: 'membership.create', user, organization, status: 'active', at },
+      { op: 'membership.create', user, organization, status: 'active', seat: true, at },
       { op: 'grant.add', user, organization, ...grant, at },
     ],
     events: [

@@ -11,7 +11,8 @@ import {
 } from 'passport-jit'
 import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import { expect, test } from 'vitest'
-import { type ProvisionPorts, provision } from '../../lib/provision.js'
+import { provision } from '../../lib/provision.js'
+import { provisionPorts } from '../rig/ports.js'
 import { directoryInput } from '../tables/facts.js'
 import { onEveryStore } from './stores.js'
 
@@ -39,9 +40,7 @@ async function identity(directory: Directory, subject = 's') {
   })
 }
 
-const ports = (store: Store, directory: Directory): ProvisionPorts => {
-  return { store, directory, lock: memoryLock(), now: Date.now }
-}
+const ports = provisionPorts
 
 onEveryStore((factory) => {
   const check = (

@@ -3,6 +3,7 @@ import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { expect, test } from 'vitest'
 import { createJit } from '../../lib/jit.js'
 import { provision } from '../../lib/provision.js'
+import { provisionPorts } from '../rig/ports.js'
 import { entries } from '../tables/facts.js'
 
 async function setUp(wrap: (store: Store) => Store) {
@@ -25,7 +26,7 @@ async function setUp(wrap: (store: Store) => Store) {
     email: 'ann@nowhere.example',
     at: Date.now(),
   })
-  const ports = { store: wrap(store), directory, lock: memoryLock(), now: Date.now }
+  const ports = provisionPorts(wrap(store), directory)
   const refused = await provision(ports, stranger).catch((error) => error)
   return { refused, events: (await store.events()).rows }
 }

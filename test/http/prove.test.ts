@@ -415,7 +415,7 @@ describe('Pre-hijacking (Sudhodanan and Paverd, 2022)', () => {
     expect(user.email).toBeNull()
     await given(
       app,
-      { op: 'membership.create', user: user.id, organization: 'o', status: 'active', at: 1 },
+      { op: 'membership.create', user: user.id, organization: 'o', status: 'active', seat: true, at: 1 },
       {
         op: 'grant.add',
         user: user.id,
