@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import type { ChangeSet, CommitResult, Conflict, Store } from 'passport-jit'
 import { onFresh, type Runner } from './runner.js'
 import type { StoreFixture } from './store.js'
+import { many, races } from './store-races.js'
 import {
   at,
   change,
   conflict,
   event,
-  foundation,
   invitationCreate,
   landed,
   nobody,
@@ -62,21 +62,11 @@ const unlimited = (version = 'v1') =>
 /** Tier three: races by raw change sets, through one instance and through two on the same data. */
 export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>): void {
   const check = onFresh(runner, factory)
-  /** The same race through one instance and through two; `commit` goes round them. */
+  const raceOf = races(runner, factory)
   const race = (
     name: string,
     body: (store: Store, commit: (changes: ChangeSet) => Promise<CommitResult>) => Promise<void>,
-  ) => {
-    for (const instances of [1, 2]) {
-      check(`${name}, through ${instances === 1 ? 'one instance' : 'two instances'}`, async (fresh) => {
-        await foundation(fresh.store)
-        const stores = instances === 1 ? [fresh.store] : [fresh.store, await fresh.another()]
-        let turn = 0
-        await body(fresh.store, (changes) => stores[turn++ % stores.length]!.commit(changes))
-      })
-    }
-  }
-  const many = (count: number) => Array.from({ length: count }, (_, index) => index)
+  ) => raceOf(name, (store, next) => body(store, (changes) => next().commit(changes)))
 
   race('100 parallel first sign-ins of one person make one user', async (store, commit) => {
     await landed(store.commit(unlimited()))
@@ -415,5 +405,6 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
     await Promise.all([...stores, ...stores].map((store) => store.migrate()))
     await world(fresh.store)
     for (const store of stores) assert.equal((await store.users()).rows.length, 4)
+    assert.equal(new Set(await Promise.all(stores.map((store) => store.hashKey()))).size, 1)
   })
 }
