@@ -10,9 +10,11 @@ declare
   place bigint;
   moment bigint;
   met boolean;
+  gone jit_entries%rowtype;
+  claims boolean := changes @? '$.ops[*] ? (@.op == "user.claim")';
 begin
-  if changes @? '$.ops[*].kept' then
-    perform from jit_entries_position for update;
+  if changes @? '$.ops[*] ? (exists (@.kept) || @.op == "connection.remove")' then
+    select p.position + 1 into moment from jit_entries_position p for update;
     -- Given up before any is taken, so that a domain can go from one organization to another.
     for item in
       select value from jsonb_array_elements(changes->'ops')
@@ -31,9 +33,51 @@ begin
     end if;
   end loop;
 
+  -- Operations that write what guards look at: their rows and those of the guards, in the order of the guards.
+  -- What is there already is left alone, so that a process that starts stops nobody.
+  if changes @? '$.ops[*] ? (@.op like_regex "^(connection|organization)[.]|^invitation[.]withdraw$")' then
+    perform from jit_connections c
+      join (select value->>'id' as id, value as op from jsonb_array_elements(changes->'ops')
+            where value->>'op' like 'connection.%'
+          union all select value->>'id', '{}' from jsonb_array_elements(changes->'guards')
+            where value->>'guard' = 'connection') touched using (id)
+      where touched.op->>'op' is distinct from 'connection.put'
+        or (c.organization_id, c.version, c.enabled) is distinct from
+          (touched.op->>'organization', touched.op->>'version', (touched.op->>'enabled')::boolean)
+      order by c.id for update of c;
+    perform from jit_invitations i
+      where i.id in (select value->>'id' from jsonb_array_elements(changes->'ops')
+            where value->>'op' = 'invitation.withdraw'
+          union all select value->>'id' from jsonb_array_elements(changes->'guards')
+            where value->>'guard' = 'invitation')
+      order by i.id for update;
+    perform from jit_organizations o
+      join (select value->>'id' as id, value as op from jsonb_array_elements(changes->'ops')
+            where value->>'op' = 'organization.put'
+          union all select coalesce(value->>'organization', value->>'id'), '{}'
+            from jsonb_array_elements(changes->'guards')
+            where value->>'guard' in ('organization', 'owners', 'seats')) touched using (id)
+      where touched.op->>'op' is null
+        or (o.version, o.name, o.status, o.seat_limit) is distinct from (touched.op->>'version',
+          touched.op->>'name', touched.op->>'status', (touched.op->>'seatLimit')::integer)
+      order by o.id for update of o;
+  end if;
+
   for item, index in
     select value, ordinality - 1 from jsonb_array_elements(changes->'guards') with ordinality
   loop
+    -- With those whose counters a claim frees, so that these are not taken after one that comes later.
+    if claims and item->>'guard' in ('organization', 'owners', 'seats') then
+      perform from jit_organizations
+        where id in (select organization_id from jit_memberships
+              where user_id in (select value->>'id' from jsonb_array_elements(changes->'ops')
+                where value->>'op' = 'user.claim')
+            union all select coalesce(value->>'organization', value->>'id')
+              from jsonb_array_elements(changes->'guards')
+              where value->>'guard' in ('organization', 'owners', 'seats'))
+        order by id for no key update;
+      claims := false;
+    end if;
     case item->>'guard'
       when 'organization' then
         perform from jit_organizations
@@ -86,12 +130,20 @@ begin
         perform from jit_organizations
           where id in (select organization_id from jit_memberships where user_id = item->>'id')
           order by id for no key update;
-        update jit_organizations o set seats_used = seats_used - 1,
-            owners = owners - (select count(distinct role) from jit_grants g
-              where g.user_id = item->>'id' and g.organization_id = o.id and role = 'owner')
-          where id in (select organization_id from jit_memberships where user_id = item->>'id');
+        update jit_organizations o set seats_used = seats_used - m.seat::integer,
+            owners = owners - (m.status = 'active' and u.status = 'active' and exists (
+              select from jit_grants g where g.user_id = m.user_id and g.organization_id = m.organization_id
+                and g.role = 'owner'))::integer
+          from jit_memberships m join jit_users u on u.id = m.user_id
+          where m.user_id = item->>'id' and m.organization_id = o.id;
         delete from jit_memberships where user_id = item->>'id';
         delete from jit_identities where user_id = item->>'id';
+      when 'user.remove' then
+        delete from jit_tombstones where user_id = item->>'id';
+        delete from jit_memberships where user_id = item->>'id';
+        delete from jit_identities where user_id = item->>'id';
+        delete from jit_users where id = item->>'id';
+        met := found;
       when 'identity.link' then
         insert into jit_identities (source, issuer, subject, user_id, linked_at)
           values (item->>'source', item->>'issuer', item->>'subject', item->>'user', (item->>'at')::bigint);
@@ -100,11 +152,19 @@ begin
           where source = item->>'source' and issuer = item->>'issuer' and subject = item->>'subject'
             and user_id = item->>'user';
         met := found;
+      when 'identity.assert' then
+        update jit_identities set digest = item->>'digest', asserted = item->'asserted'
+          where source = item->>'source' and issuer = item->>'issuer' and subject = item->>'subject'
+            and user_id = item->>'user';
+        met := found;
       when 'membership.create' then
-        insert into jit_memberships (user_id, organization_id, status, joined_at)
-          values (item->>'user', item->>'organization', item->>'status', (item->>'at')::bigint);
+        -- A process of the release before, which may run still, names no seat.
+        insert into jit_memberships (user_id, organization_id, status, seat, joined_at)
+          values (item->>'user', item->>'organization', item->>'status',
+            coalesce((item->>'seat')::boolean, item->>'status' = 'active'), (item->>'at')::bigint);
       when 'membership.update' then
-        update jit_memberships set status = item->>'status'
+        update jit_memberships set status = item->>'status',
+            seat = coalesce((item->>'seat')::boolean, item->>'status' = 'active')
           where user_id = item->>'user' and organization_id = item->>'organization';
         met := found;
       when 'membership.remove' then
@@ -125,9 +185,23 @@ begin
           values (item->>'user', item->>'organization', item->>'role', (item->>'at')::bigint)
           on conflict (user_id, organization_id, coalesce(role, '')) do update
             set removed_at = excluded.removed_at;
+      when 'tombstone.remove' then
+        delete from jit_tombstones
+          where user_id = item->>'user' and organization_id = item->>'organization'
+            and coalesce(role, '') = coalesce(item->>'role', '');
+      when 'removed.put' then
+        insert into jit_removed (hash, removed_at) values (item->>'hash', (item->>'at')::bigint)
+          on conflict (hash) do update set removed_at = excluded.removed_at;
+      when 'removed.remove' then
+        delete from jit_removed where hash = item->>'hash';
       when 'invitation.create' then
-        insert into jit_invitations (id, organization_id, email, role, invited_at)
-          values (item->>'id', item->>'organization', item->>'email', item->>'role', (item->>'at')::bigint);
+        insert into jit_invitations (id, organization_id, email, role, invited_at, expires_at)
+          values (item->>'id', item->>'organization', item->>'email', item->>'role', (item->>'at')::bigint,
+            (item->>'expiresAt')::bigint);
+      when 'invitation.withdraw' then
+        delete from jit_invitations
+          where id = item->>'id' and organization_id = item->>'organization' and taken_by is null;
+        met := found;
       when 'organization.put' then
         -- Looked at first, because an upsert locks the row even where it then changes nothing.
         perform from jit_organizations
@@ -151,6 +225,25 @@ begin
               version = excluded.version, enabled = excluded.enabled,
               epoch = known.epoch + case when known.enabled and not excluded.enabled then 1 else 0 end;
         end if;
+      when 'connection.hold' then
+        update jit_connections set held = item->>'held',
+            released_at = case when held is not null and item->>'held' is null then (item->>'at')::bigint
+              else released_at end
+          where id = item->>'id';
+        met := found;
+      when 'connection.remove' then
+        delete from jit_connections where id = item->>'id';
+        met := found;
+        delete from jit_identities where source = 'connection:' || (item->>'id');
+        delete from jit_entries where kind = 'connection' and id = item->>'id'
+          returning * into gone;
+        if found then
+          update jit_entries_position set position = moment;
+          insert into jit_entries (kind, id, organization_id, version, entry, position)
+            values ('removed', item->>'id', gone.organization_id, gone.version, '', moment)
+            on conflict (kind, id) do update set organization_id = excluded.organization_id,
+              version = excluded.version, position = excluded.position;
+        end if;
       else
         raise exception 'unknown operation %', item;
     end case;
@@ -171,9 +264,7 @@ begin
         where kind = split_part(item->>'op', '.', 1) and id = item->>'id'
           and version = item->>'version' and entry = item->'kept'->>'entry';
       if met and not found then
-        if moment is null then
-          update jit_entries_position p set position = p.position + 1 returning p.position into moment;
-        end if;
+        update jit_entries_position set position = moment;
         insert into jit_entries (kind, id, organization_id, version, entry, position)
           values (split_part(item->>'op', '.', 1), item->>'id', coalesce(item->>'organization', item->>'id'),
             item->>'version', item->'kept'->>'entry', moment)
@@ -187,16 +278,13 @@ begin
   end loop;
 
   if jsonb_array_length(changes->'events') > 0 then
-    perform from jit_events where change_id = changes->>'id' limit 1;
-    if found then
-      raise exception 'change landed before' using errcode = 'JIT03', detail = 'change';
-    end if;
     place := nextval('jit_events_position');
-    insert into jit_events (change_id, seq, position, type, at, user_id, organization_id, source,
+    insert into jit_changes (id, position) values (changes->>'id', place);
+    insert into jit_events (change_id, seq, position, type, at, user_id, organization_id, source, actor,
         correlation_id, reason, detail)
       select changes->>'id', (event->>'seq')::integer, place, event->>'type', (event->>'at')::bigint,
-          event->>'user', event->>'organization', event->>'source', event->>'correlationId',
-          event->>'reason', event->'detail'
+          event->>'user', event->>'organization', event->>'source', event->>'actor',
+          event->>'correlationId', event->>'reason', event->'detail'
         from jsonb_array_elements(changes->'events') event;
   end if;
 end

@@ -148,4 +148,87 @@ export const migrations: readonly string[] = [
   );
   create index jit_domains_organization_idx on jit_domains (organization_id);
   `,
+  `
+  alter table jit_memberships add column seat boolean not null default true;
+  update jit_memberships set seat = false where status <> 'active';
+  alter table jit_memberships alter column seat drop default;
+  update jit_organizations o set
+    seats_used = (select count(*) from jit_memberships m where m.organization_id = o.id and m.seat),
+    owners = (select count(distinct m.user_id) from jit_memberships m
+      join jit_users u on u.id = m.user_id and u.status = 'active'
+      join jit_grants g on g.user_id = m.user_id and g.organization_id = m.organization_id and g.role = 'owner'
+      where m.organization_id = o.id and m.status = 'active');
+
+  -- What the identity asserted last, and its digest.
+  alter table jit_identities add column digest text, add column asserted jsonb;
+
+  alter table jit_connections add column held text, add column released_at bigint not null default 0;
+
+  -- Those from before never lapse, which is the last moment that a date can hold.
+  alter table jit_invitations add column expires_at bigint not null default 8640000000000000;
+  alter table jit_invitations alter column expires_at drop default;
+  create index jit_invitations_email_idx on jit_invitations (email) where taken_by is null;
+  create index jit_invitations_organization_idx on jit_invitations (organization_id, id) where taken_by is null;
+
+  -- Removed users, by keyed hashes of their identities and addresses.
+  create table jit_removed (
+    hash text collate "C" primary key,
+    removed_at bigint not null
+  );
+
+  create table jit_hash_key (
+    one boolean primary key default true check (one),
+    key text not null
+  );
+
+  -- A connection that is gone leaves a row without its entry, so that others learn that it changed.
+  alter table jit_entries drop constraint jit_entries_kind_check,
+    add constraint jit_entries_kind_check check (kind in ('organization', 'connection', 'removed'));
+
+  create table jit_seals (
+    number bigint primary key check (number > 0),
+    previous text not null,
+    hash text not null,
+    at bigint not null
+  );
+
+  -- Every change that has events, with the seal it is under and its place there.
+  create table jit_changes (
+    id text collate "C" primary key,
+    position bigint not null,
+    seal bigint,
+    place integer
+  );
+  insert into jit_changes (id, position) select change_id, min(position) from jit_events group by change_id;
+  create index jit_changes_unsealed_idx on jit_changes (position) where seal is null;
+  create unique index jit_changes_sealed_idx on jit_changes (seal, place) where seal is not null;
+
+  alter table jit_events add column actor text;
+  create index jit_events_user_idx on jit_events (user_id, position) where user_id is not null;
+  create index jit_events_organization_idx on jit_events (organization_id, position)
+    where organization_id is not null;
+  create index jit_events_source_idx on jit_events (source, position) where source is not null;
+  create index jit_events_at_idx on jit_events (at);
+  create index jit_events_synced_off_idx on jit_events (at) where type = 'revoked' and actor is null;
+  create index jit_grants_sso_idx on jit_grants (source) where source like 'sso:%';
+
+  -- Carries the order of the seals, so that those which wait are found without the history.
+  create table jit_deliveries (
+    endpoint text collate "C" not null,
+    change_id text collate "C" not null,
+    subject text collate "C" not null,
+    seal bigint not null,
+    place integer not null,
+    state text not null default 'pending' check (state in ('pending', 'delivered', 'dead')),
+    attempts integer not null default 0,
+    due_at bigint not null,
+    log jsonb not null default '[]',
+    primary key (endpoint, change_id)
+  ) with (fillfactor = 85);
+  create index jit_deliveries_order_idx on jit_deliveries (seal, place, endpoint);
+  create index jit_deliveries_dead_idx on jit_deliveries (seal, place, endpoint) where state = 'dead';
+  create index jit_deliveries_pending_idx on jit_deliveries (endpoint, seal, place) where state = 'pending';
+  create index jit_deliveries_subject_idx on jit_deliveries (endpoint, subject, seal, place)
+    where state = 'pending';
+  `,
 ]

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
+import type { Page } from '../lib/index.js'
 
 export interface Statement {
   readonly name: string
@@ -20,3 +21,35 @@ export function asker(pool: Pool) {
 }
 
 export type Ask = ReturnType<typeof asker>
+
+/** One page: one row more is read than it holds, to know whether another follows. */
+export async function paged<T>(
+  { limit = 100 }: Page,
+  read: (limit: number) => Promise<readonly T[]>,
+  cursor: (last: T) => string,
+): Promise<{ readonly rows: readonly T[]; readonly next: string | null }> {
+  const size = Math.min(limit, 1000)
+  const found = await read(size + 1)
+  const rows = found.slice(0, size)
+  return { rows, next: found.length > size ? cursor(rows.at(-1)!) : null }
+}
+
+/**
+ * A connection of the pool for one piece of work. Where the work throws, its connection is closed, which ends
+ * an open transaction; `pool.query` would close it after every conflict as well.
+ */
+export async function borrowed<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  // The pool listens to idle connections only, and an event that nobody hears would end the process.
+  const heard = () => {}
+  client.on('error', heard)
+  try {
+    const result = await work(client)
+    client.off('error', heard)
+    client.release()
+    return result
+  } catch (error) {
+    client.release(error as Error)
+    throw error
+  }
+}
