@@ -79,7 +79,7 @@ export async function provision(
       const left = until - performance.now()
       if (left <= 0) break
       try {
-        const signIn = await within(left, facts(ports, identity, ids, proof, choices))
+        const signIn = await within(left, signInFacts(ports, identity, ids, proof, choices))
         let plan = planSignIn(signIn)
         while (ports.onConflict && plan.conflicts.some((conflict) => !choices.has(conflictKey(conflict)))) {
           hook ??= performance.now() + provisionDefaults.hook
@@ -143,8 +143,7 @@ export async function explain(
   identity: IdentityFacts,
 ): Promise<Plan> {
   try {
-    const ids = { user: 'new', change: 'none', correlation: 'none' }
-    return planSignIn(await facts(ports, identity, ids, null, new Map()))
+    return planSignIn(await signInFacts(ports, identity))
   } catch (error) {
     throw asJitError(error, 'unavailable', 'the store could not be read')
   }
@@ -176,12 +175,13 @@ async function choose(
   return choices
 }
 
-async function facts(
+/** Everything the rules ask of one sign-in, in one read of the store. */
+export async function signInFacts(
   ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>,
   identity: IdentityFacts,
-  ids: SignIn['ids'],
-  proof: Proof | null,
-  choices: Choices,
+  ids: SignIn['ids'] = { user: 'new', change: 'none', correlation: 'none' },
+  proof: Proof | null = null,
+  choices: Choices = new Map(),
 ): Promise<SignIn> {
   const { directory, store } = ports
   const hash = await ports.hash()

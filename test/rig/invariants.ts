@@ -66,13 +66,17 @@ const forbidden: Readonly<Record<string, string>> = {
           and g.organization_id = m.organization_id)`,
   'seats that are not the memberships': `
     select id as found from jit_organizations o
-    where seats_used <> (select count(*) from jit_memberships m where m.organization_id = o.id)`,
+    where seats_used <> (select count(*) from jit_memberships m
+                         where m.organization_id = o.id and cast(m.seat as integer) = 1)`,
   'more seats used than there are': `
     select id as found from jit_organizations where seat_limit is not null and seats_used > seat_limit`,
   'owners that are not the owner grants': `
     select id as found from jit_organizations o
     where owners <> (select count(distinct g.user_id) from jit_grants g
-                     where g.organization_id = o.id and g.role = 'owner')`,
+                     join jit_memberships m on m.user_id = g.user_id and m.organization_id = g.organization_id
+                     join jit_users u on u.id = g.user_id
+                     where g.organization_id = o.id and g.role = 'owner'
+                       and m.status = 'active' and u.status = 'active')`,
 }
 
 /** Every invariant that does not hold, with what breaks it; an app whose people all came by sign-in has none. */

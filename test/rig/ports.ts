@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
-import type { Directory, Store } from 'passport-jit'
-import { memoryLock } from 'passport-jit/stores/memory'
+import { createJit, type Directory, type Store, type Strategy } from 'passport-jit'
+import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import type { ProvisionPorts } from '../../lib/provision.js'
 
 /** What `provision` stands on, over a store and a directory, with nothing chosen by the app. */
@@ -18,3 +18,24 @@ export const provisionPorts = (store: Store, directory: Directory): ProvisionPor
     throw new Error(message)
   },
 })
+
+/** The same, with tables and directory entries in place. */
+export async function prepared(store: Store, directory: Directory): Promise<ProvisionPorts> {
+  const strategies = ['oidc', 'saml'].map((protocol) => ({
+    protocol,
+    attemptKey: () => undefined,
+    begin: never,
+    complete: never,
+  }))
+  await createJit({
+    baseUrl: 'http://localhost',
+    store,
+    lock: memoryLock(),
+    once: memoryOnce(),
+    directory,
+    strategies: strategies as unknown as Strategy[],
+  }).ready()
+  return provisionPorts(store, directory)
+}
+
+const never = () => Promise.reject(new Error('not part of this'))
