@@ -323,15 +323,12 @@ export function planSignIn(signIn: SignIn): Plan {
     return deny('provision', sso ? 'user_not_provisioned' : 'sign_up_closed')
   }
   let joins = (terms.join || accepted.length > 0) && member === null && !barred
-  const rolesOf = () =>
-    planRoles(signIn, {
-      organization,
-      member,
-      joins,
-      invitations: accepted,
-      removed: new Set(stones.map((stone) => stone.role)),
-    })
-  const idle = (joins || member !== null) && givesNoRole(signIn, rolesOf())
+  const removedRoles = new Set(stones.map((stone) => stone.role))
+  const rolesWith = (joining: boolean) =>
+    planRoles(signIn, { organization, member, joins: joining, invitations: accepted, removed: removedRoles })
+  let roles = rolesWith(joins)
+  const tried = joins
+  const idle = (joins || member !== null) && givesNoRole(signIn, roles)
   if (joins && idle) joins = false
   note(
     'provision',
@@ -367,7 +364,7 @@ export function planSignIn(signIn: SignIn): Plan {
   }
 
   // 10. roles
-  const roles = rolesOf()
+  if (joins !== tried) roles = rolesWith(joins)
   const leaves = member !== null && idle && roles.remove.length > 0
   note('roles', leaves ? 'last_role_gone' : roles.finding, roles.detail)
 

@@ -22,6 +22,9 @@ export interface RoleFacts {
   readonly removed: ReadonlySet<string | null>
 }
 
+/** How many grants the trace tells one by one; each has an event of its own besides. */
+const told = 50
+
 /**
  * On joining the default roles, and by a connection the mapped ones, then and later. Sync takes back only what this
  * connection gave, for a group that is gone or a role that may no longer be given; unknown groups neither give nor
@@ -37,13 +40,14 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
     return { finding: 'left_alone', add: [], remove: [], after: [...held] }
   }
   const source: GrantSource = connection ? `sso:${connection.id}` : 'domain'
-  const allowed = (role: string) =>
-    role !== ownerRole && organization.assignable.includes(role) && organization.roles.includes(role)
-  const assignable = (role: string) => allowed(role) && !removed.has(role)
+  const known = new Set(organization.roles)
+  const ceiling = new Set(organization.assignable.filter((role) => role !== ownerRole && known.has(role)))
+  const assignable = (role: string) => ceiling.has(role) && !removed.has(role)
   const hold = connection ? snapshot.connection?.held : null
   const groups = connection && hold == null ? groupsOf(identity, connection) : null
-  const mapped =
-    connection && groups ? mappedRoles(connection, groups).filter(([role]) => assignable(role)) : []
+  const mapped = new Map(
+    connection && groups ? mappedRoles(connection, groups).filter(([role]) => assignable(role)) : [],
+  )
   const defaults = (connection?.jit ?? organization.domainJit).roles.filter(assignable)
 
   const wanted = new Map<string, Reasoned>()
@@ -52,12 +56,10 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   }
   if (joins) for (const role of defaults) want(role, 'default', 'by default')
   for (const [role, because] of mapped) want(role, 'group', because)
-  const own = held.filter((grant) => grant.source === source)
+  const own = new Map(held.filter((grant) => grant.source === source).map((grant) => [grant.role, grant]))
   const ranks = connection?.groups.oneOf ?? []
-  const lost = own.some(
-    ({ role, basis }) => basis === 'group' && ranks.includes(role) && !mapped.some(([name]) => name === role),
-  )
-  if (groups && lost && !mapped.some(([role]) => ranks.includes(role))) {
+  const lost = ranks.some((role) => own.get(role)?.basis === 'group' && !mapped.has(role))
+  if (groups && lost && !ranks.some((role) => mapped.has(role))) {
     // What the group's role had taken the place of comes back with its going.
     for (const role of defaults.filter((name) => ranks.includes(name))) want(role, 'default', 'by default')
   }
@@ -66,22 +68,23 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
 
   const remove: Reasoned[] = []
   const syncs = connection?.groups.mode === 'sync' && synced && hold == null
-  for (const grant of syncs ? own : []) {
+  for (const grant of syncs ? own.values() : []) {
     if (wanted.has(grant.role)) continue
-    if (!allowed(grant.role)) remove.push({ ...grant, because: 'it may no longer be given' })
+    if (!ceiling.has(grant.role)) remove.push({ ...grant, because: 'it may no longer be given' })
     else if (groups && grant.basis === 'group') remove.push({ ...grant, because: 'no longer by a group' })
     else if (first !== undefined && ranks.includes(grant.role)) {
       remove.push({ ...grant, because: `${first} stands before it` })
     }
   }
-  const add = [...wanted.values()].filter(({ role }) => !own.some((grant) => grant.role === role))
+  const add = [...wanted.values()].filter(({ role }) => !own.has(role))
   for (const { id, role } of invitations) {
     add.push({ role, source: `invitation:${id}`, basis: 'person', because: 'by invitation' })
   }
   for (const grant of connection ? held.filter((entry) => entry.source === 'domain') : []) {
     remove.push({ ...grant, because: `adopted by ${source}` })
-    const there = [...own, ...add].some((entry) => entry.role === grant.role && entry.source === source)
-    if (!there && allowed(grant.role)) {
+    const there =
+      own.has(grant.role) || add.some((entry) => entry.role === grant.role && entry.source === source)
+    if (!there && ceiling.has(grant.role)) {
       add.push({ role: grant.role, source, basis: 'default', because: 'adopted from the e-mail domain' })
     }
   }
@@ -89,18 +92,19 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
     ...add.map(({ role, because }) => `+${role} ${because}`),
     ...remove.map(({ role, because }) => `-${role} ${because}`),
   ]
+  const key = (grant: Grant) => `${grant.source} ${grant.role}`
+  const taken = new Set(remove.map(key))
   const unheard = connection?.attributes.groups !== undefined && groups === null
   const state = hold == null ? `groups_${identity.groups.kind}` : 'sync_held'
-  const detail = [...(hold != null ? [hold] : []), ...sentences].join('; ')
+  const more = sentences.length > told ? [`and ${sentences.length - told} more`] : []
+  const detail = [...(hold != null ? [hold] : []), ...sentences.slice(0, told), ...more].join('; ')
   return {
     finding: unheard ? state : sentences.length > 0 ? 'changed' : 'unchanged',
     ...(detail && { detail }),
     add,
     remove,
     after: [
-      ...held.filter(
-        (grant) => !remove.some(({ role, source }) => role === grant.role && source === grant.source),
-      ),
+      ...held.filter((grant) => !taken.has(key(grant))),
       ...add.map(({ because: _, ...grant }) => grant),
     ],
   }
