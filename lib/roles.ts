@@ -37,18 +37,28 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const connection = way.kind === 'connection' ? way.connection : null
   const synced = connection?.jit.join === true && member !== null
   if (!organization || (!joins && !synced)) {
-    return { finding: 'left_alone', add: [], remove: [], after: [...held] }
+    const detail =
+      !organization || !member ? 'nothing is joined' : connection ? 'jit.join is off' : 'a member already'
+    return { finding: 'left_alone', detail, add: [], remove: [], after: [...held] }
   }
   const source: GrantSource = connection ? `sso:${connection.id}` : 'domain'
   const known = new Set(organization.roles)
   const ceiling = new Set(organization.assignable.filter((role) => role !== ownerRole && known.has(role)))
-  const assignable = (role: string) => ceiling.has(role) && !removed.has(role)
+  const withheld: string[] = []
+  const assignable = (role: string, because: string) => {
+    const open = ceiling.has(role) && !removed.has(role)
+    const why = ceiling.has(role) ? 'a person took it away' : 'it may not be given'
+    if (!open) withheld.push(`no ${role} ${because}: ${why}`)
+    return open
+  }
   const hold = connection ? snapshot.connection?.held : null
   const groups = connection && hold == null ? groupsOf(identity, connection) : null
   const mapped = new Map(
-    connection && groups ? mappedRoles(connection, groups).filter(([role]) => assignable(role)) : [],
+    connection && groups ? mappedRoles(connection, groups).filter((rule) => assignable(...rule)) : [],
   )
-  const defaults = (connection?.jit ?? organization.domainJit).roles.filter(assignable)
+  const defaults = (connection?.jit ?? organization.domainJit).roles.filter((role) =>
+    assignable(role, 'by default'),
+  )
 
   const wanted = new Map<string, Reasoned>()
   const want = (role: string, basis: Grant['basis'], because: string) => {
@@ -64,7 +74,11 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
     for (const role of defaults.filter((name) => ranks.includes(name))) want(role, 'default', 'by default')
   }
   const first = ranks.find((role) => wanted.has(role))
-  for (const role of ranks) if (role !== first) wanted.delete(role)
+  for (const { role, because } of ranks.flatMap((name) => wanted.get(name) ?? [])) {
+    if (role === first) continue
+    wanted.delete(role)
+    withheld.push(`no ${role} ${because}: ${first} stands before it`)
+  }
 
   const remove: Reasoned[] = []
   const syncs = connection?.groups.mode === 'sync' && synced && hold == null
@@ -88,9 +102,13 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
       add.push({ role: grant.role, source, basis: 'default', because: 'adopted from the e-mail domain' })
     }
   }
+  const changed = add.length + remove.length > 0
+  const stays = [...wanted.values()].filter(({ role }) => own.has(role))
   const sentences = [
     ...add.map(({ role, because }) => `+${role} ${because}`),
     ...remove.map(({ role, because }) => `-${role} ${because}`),
+    ...withheld,
+    ...stays.map(({ role, because }) => `${role} stays ${because}`),
   ]
   const key = (grant: Grant) => `${grant.source} ${grant.role}`
   const taken = new Set(remove.map(key))
@@ -99,7 +117,7 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const more = sentences.length > told ? [`and ${sentences.length - told} more`] : []
   const detail = [...(hold != null ? [hold] : []), ...sentences.slice(0, told), ...more].join('; ')
   return {
-    finding: unheard ? state : sentences.length > 0 ? 'changed' : 'unchanged',
+    finding: unheard ? state : changed ? 'changed' : 'unchanged',
     ...(detail && { detail }),
     add,
     remove,
