@@ -1,6 +1,7 @@
 import type { ChangeSet, Guard, Operation } from '../lib/index.js'
 import { type Bindable, isForeignKey, isUnique, type Sql } from './sqlite-driver.js'
-import { giveUpDomains, keep } from './sqlite-entries.js'
+import { forgetConnection, giveUpDomains, keep } from './sqlite-entries.js'
+import { record } from './sqlite-events.js'
 import { Miss, missedKey } from './sqlite-miss.js'
 
 /**
@@ -82,16 +83,22 @@ function write(sql: Sql, op: Operation): void {
       const claim = `update jit_users set verified_email = ?1, contact_email = ?1, epoch = epoch + 1 where id = ?2`
       one('user', sql.run(claim, op.verifiedEmail, op.id))
       sql.run(
-        `update jit_organizations set seats_used = seats_used - 1,
-           owners = owners - exists (select 1 from jit_grants
-             where user_id = ?1 and organization_id = jit_organizations.id and role = 'owner')
-         where id in (select organization_id from jit_memberships where user_id = ?1)`,
+        `update jit_organizations set seats_used = seats_used - m.seat,
+           owners = owners - (m.status = 'active' and u.status = 'active' and exists (select 1 from jit_grants
+             where user_id = u.id and organization_id = m.organization_id and role = 'owner'))
+         from jit_memberships m join jit_users u on u.id = m.user_id
+         where m.user_id = ? and m.organization_id = jit_organizations.id`,
         op.id,
       )
       sql.run('delete from jit_memberships where user_id = ?', op.id)
       sql.run('delete from jit_identities where user_id = ?', op.id)
       return
     }
+    case 'user.remove':
+      for (const table of ['jit_identities', 'jit_memberships', 'jit_tombstones']) {
+        sql.run(`delete from ${table} where user_id = ?`, op.id)
+      }
+      return one('user', sql.run('delete from jit_users where id = ?', op.id))
     case 'identity.link':
       sql.run(
         'insert into jit_identities (source, issuer, subject, user_id, linked_at) values (?, ?, ?, ?, ?)',
@@ -103,15 +110,24 @@ function write(sql: Sql, op: Operation): void {
         where source = ? and issuer = ? and subject = ? and user_id = ?`
       return one('identity', sql.run(unlink, op.source, op.issuer, op.subject, op.user))
     }
+    case 'identity.assert': {
+      const keep = `update jit_identities set digest = ?, asserted = ?
+        where source = ? and issuer = ? and subject = ? and user_id = ?`
+      const last = [op.digest, JSON.stringify(op.asserted)]
+      return one('identity', sql.run(keep, ...last, op.source, op.issuer, op.subject, op.user))
+    }
     case 'membership.create':
       sql.run(
-        'insert into jit_memberships (user_id, organization_id, status, joined_at) values (?, ?, ?, ?)',
-        ...[op.user, op.organization, op.status, op.at],
+        `insert into jit_memberships (user_id, organization_id, status, seat, joined_at)
+         values (?, ?, ?, ?, ?)`,
+        ...[op.user, op.organization, op.status, op.seat ? 1 : 0, op.at],
       )
       return
     case 'membership.update': {
-      const update = 'update jit_memberships set status = ? where user_id = ? and organization_id = ?'
-      return one('membership', sql.run(update, op.status, op.user, op.organization))
+      const update =
+        'update jit_memberships set status = ?, seat = ? where user_id = ? and organization_id = ?'
+      const changed = sql.run(update, op.status, op.seat ? 1 : 0, op.user, op.organization)
+      return one('membership', changed)
     }
     case 'membership.remove': {
       const remove = 'delete from jit_memberships where user_id = ? and organization_id = ?'
@@ -136,12 +152,42 @@ function write(sql: Sql, op: Operation): void {
         ...[op.user, op.organization, op.role, op.at],
       )
       return
-    case 'invitation.create':
+    case 'tombstone.remove':
       sql.run(
-        'insert into jit_invitations (id, organization_id, email, role, invited_at) values (?, ?, ?, ?, ?)',
-        ...[op.id, op.organization, op.email, op.role, op.at],
+        'delete from jit_tombstones where user_id = ? and organization_id = ? and role is ?',
+        ...[op.user, op.organization, op.role],
       )
       return
+    case 'removed.put':
+      sql.run(
+        `insert into jit_removed (hash, removed_at) values (?, ?)
+         on conflict (hash) do update set removed_at = excluded.removed_at`,
+        ...[op.hash, op.at],
+      )
+      return
+    case 'removed.remove':
+      sql.run('delete from jit_removed where hash = ?', op.hash)
+      return
+    case 'invitation.create':
+      sql.run(
+        `insert into jit_invitations (id, organization_id, email, role, invited_at, expires_at)
+         values (?, ?, ?, ?, ?, ?)`,
+        ...[op.id, op.organization, op.email, op.role, op.at, op.expiresAt],
+      )
+      return
+    case 'invitation.withdraw': {
+      const withdraw = 'delete from jit_invitations where id = ? and organization_id = ? and taken_by is null'
+      return one('invitation', sql.run(withdraw, op.id, op.organization))
+    }
+    case 'connection.hold': {
+      const hold = `update jit_connections set held = ?1,
+        released_at = case when held is not null and ?1 is null then ?2 else released_at end where id = ?3`
+      return one('connection', sql.run(hold, op.held, op.at, op.id))
+    }
+    case 'connection.remove':
+      sql.run('delete from jit_identities where source = ?', `connection:${op.id}`)
+      forgetConnection(sql, op.id)
+      return one('connection', sql.run('delete from jit_connections where id = ?', op.id))
     case 'organization.put':
       sql.run(
         `insert into jit_organizations (id, version, name, status, seat_limit) values (?, ?, ?, ?, ?)
@@ -165,25 +211,6 @@ function write(sql: Sql, op: Operation): void {
     default:
       op satisfies never
       throw new Error(`unknown operation ${JSON.stringify(op)}`)
-  }
-}
-
-function record(sql: Sql, { id, events }: ChangeSet): void {
-  if (sql.all('select 1 from jit_events where change_id = ? limit 1', id).length > 0)
-    throw missedKey('change')
-  const [last] = sql.all<{ position: number | null }>('select max(position) as position from jit_events')
-  const position = (last?.position ?? 0) + 1
-  for (const event of events) {
-    try {
-      sql.run(
-        `insert into jit_events (change_id, seq, position, type, at, user_id, organization_id, source,
-           correlation_id, reason, detail) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-        ...[id, event.seq, position, event.type, event.at, event.user, event.organization, event.source],
-        ...[event.correlationId, event.reason, JSON.stringify(event.detail)],
-      )
-    } catch (error) {
-      throw isUnique(error) ? missedKey('change') : error
-    }
   }
 }
 

@@ -89,6 +89,16 @@ export function giveUpDomains(sql: Sql, ops: readonly Operation[]): void {
   }
 }
 
+/** Leaves of a connection's entry that it is gone. */
+export function forgetConnection(sql: Sql, id: string): void {
+  sql.run(
+    `update or replace jit_entries set kind = 'removed', version = '', entry = '',
+       position = (select max(position) + 1 from jit_entries)
+     where kind = 'connection' and id = ?`,
+    id,
+  )
+}
+
 /** Keeps the entry of a put, whose row is there already, where it differs from what is kept. */
 export function keep(sql: Sql, op: Put): void {
   const organization = op.op === 'connection.put' ? op.organization : op.id

@@ -1,23 +1,26 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'libsql'
 import {
-  type AuditEvent,
+  type Asserted,
   type CommitResult,
   type ConnectionFacts,
   type IdentityKey,
+  type InvitationFacts,
   JitError,
-  type Membership,
   type OrganizationFacts,
+  type Snapshot,
   type Store,
-  type Tombstone,
   type User,
-  type UserFacts,
 } from '../lib/index.js'
 import { apply } from './sqlite-commit.js'
-import { type Bindable, isBusy, prepared, type Sql } from './sqlite-driver.js'
+import { type Bindable, isBusy, prepared } from './sqlite-driver.js'
 import { sqliteEntries } from './sqlite-entries.js'
-import { migrations } from './sqlite-migrations.js'
+import { sqliteEvents } from './sqlite-events.js'
+import { migrate } from './sqlite-migrate.js'
 import { Miss } from './sqlite-miss.js'
+import { sqliteOutbox } from './sqlite-outbox.js'
+import { paged } from './sqlite-page.js'
+import { sqliteTrail } from './sqlite-trail.js'
+import { sqliteUsers } from './sqlite-users.js'
 
 export interface SqliteOptions {
   /** Path of the database file, made where it is missing, or `:memory:`. */
@@ -43,82 +46,37 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
   const db = open(file, busyTimeout)
   const sql = prepared(db)
 
-  const identitiesOf = (user: string) =>
-    sql.all<IdentityKey>(
-      'select source, issuer, subject from jit_identities where user_id = ? order by source, issuer, subject',
-      user,
-    )
-
-  const membershipsOf = (user: string): Membership[] => {
-    const grants = sql.all<{ organization: string } & Membership['grants'][number]>(
-      `select organization_id as organization, role, source, basis from jit_grants where user_id = ?
-       order by role, source`,
-      user,
-    )
-    return sql
-      .all<Omit<Membership, 'grants'>>(
-        'select organization_id as organization, status from jit_memberships where user_id = ? order by 1',
-        user,
-      )
-      .map((entry) => ({
-        ...entry,
-        grants: grants
-          .filter((grant) => grant.organization === entry.organization)
-          .map(({ role, source, basis }) => ({ role, source, basis })),
-      }))
-  }
-
-  const usersWhere = (condition: string, ...values: Bindable[]): User[] =>
-    sql
-      .all<Omit<User, 'attributes'> & { attributes: string }>(
-        `select id, version, status, epoch, verified_email as verifiedEmail, contact_email as contactEmail,
-                attributes
-         from jit_users where ${condition}`,
-        ...values,
-      )
-      .map((row) => ({ ...row, attributes: JSON.parse(row.attributes) }))
-
-  const factsOf = (user: User, organizations: readonly string[]): UserFacts => ({
-    ...user,
-    identities: identitiesOf(user.id),
-    memberships: membershipsOf(user.id).filter((entry) => organizations.includes(entry.organization)),
-    tombstones: sql
-      .all<Tombstone>(
-        'select organization_id as organization, role from jit_tombstones where user_id = ? order by 1, 2',
-        user.id,
-      )
-      .filter((entry) => organizations.includes(entry.organization)),
-  })
-
-  const connectionsWhere = (condition: string, value: string) =>
-    sql
-      .all<Omit<ConnectionFacts, 'enabled'> & { enabled: number; organization: string }>(
-        `select id, organization_id as organization, version, enabled, epoch from jit_connections
-         where ${condition}`,
-        value,
-      )
-      .map((row) => ({ ...row, enabled: row.enabled === 1 }))
+  const { identitiesOf, membershipsOf, usersWhere, factsOf, connectionsWhere } = sqliteUsers(sql)
 
   /** Several reads of one moment. */
   const reading = <T>(read: () => T): T => db.transaction(read).deferred() as T
+  /** Several writes, all of them or none. */
+  const writing = <T>(write: () => T): T => db.transaction(write).immediate() as T
+
+  const pendingWhere = (condition: string, ...values: Bindable[]) =>
+    sql.all<InvitationFacts>(
+      `select id, organization_id as organization, email, role, invited_at as at, expires_at as expiresAt
+       from jit_invitations where taken_by is null and ${condition}`,
+      ...values,
+    )
 
   return {
     migrate: () => migrate(db, sql, file),
 
-    load: async ({ source, issuer, subject, email, organizations }) =>
+    load: async ({ source, issuer, subject, email, organizations, user, invitation, hashes = [] }) =>
       reading(() => {
-        const facts = (users: User[]) => users.map((user) => factsOf(user, organizations))
-        const connection = source.startsWith('connection:')
-          ? connectionsWhere('id = ?', source.slice('connection:'.length))[0]
-          : undefined
-        const known = usersWhere(
-          'id = (select user_id from jit_identities where source = ? and issuer = ? and subject = ?)',
-          source,
-          issuer,
-          subject,
+        const facts = (users: User[]) => users.map((found) => factsOf(found, organizations))
+        const [connection] = source?.startsWith('connection:')
+          ? connectionsWhere('id = ?', source.slice('connection:'.length))
+          : []
+        const [identity] = sql.all<{ user: string; digest: string | null }>(
+          'select user_id as user, digest from jit_identities where source = ? and issuer = ? and subject = ?',
+          ...[source ?? null, issuer ?? null, subject ?? null],
         )
         return {
-          byIdentity: facts(known)[0] ?? null,
+          byIdentity: facts(identity ? usersWhere('id = ?', identity.user) : [])[0] ?? null,
+          asserted: identity?.digest ?? null,
+          byId: facts(usersWhere('id = ?', user ?? null))[0] ?? null,
           byVerifiedEmail: facts(usersWhere('verified_email = ?', email))[0] ?? null,
           byContactEmail: facts(
             usersWhere('verified_email is null and contact_email = ? order by id', email),
@@ -129,6 +87,14 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
             JSON.stringify(organizations),
           ),
           connection: connection ? withoutOrganization(connection) : null,
+          invitations: pendingWhere(
+            '(email = ? or id = ?) order by invited_at, id',
+            ...[email, invitation ?? null],
+          ),
+          removed: sql.all<Snapshot['removed'][number]>(
+            `select hash, removed_at as at from jit_removed where hash in (select value from json_each(?))`,
+            JSON.stringify(hashes),
+          ),
         }
       }),
 
@@ -155,7 +121,7 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
 
     commit: async (changes): Promise<CommitResult> => {
       try {
-        db.transaction(() => apply(sql, changes)).immediate()
+        writing(() => apply(sql, changes))
         return { committed: true }
       } catch (error) {
         if (error instanceof Miss) return { committed: false, conflict: error.conflict }
@@ -166,43 +132,52 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
 
     entries: sqliteEntries(sql, reading),
 
-    users: async ({ limit = 100, after = '' } = {}) =>
+    users: async ({ after = '', ...page } = {}) =>
       reading(() => {
-        const size = Math.min(limit, 1000)
-        const found = usersWhere('id > ? order by id limit ?', after, size + 1)
-        const rows = found.slice(0, size).map((user) => ({
+        const found = paged(page, (limit) => usersWhere('id > ? order by id limit ?', after, limit), idOf)
+        const rows = found.rows.map((user) => ({
           ...user,
           identities: identitiesOf(user.id),
           memberships: membershipsOf(user.id),
         }))
-        return { rows, next: found.length > size ? rows.at(-1)!.id : null }
+        return { rows, next: found.next }
       }),
 
-    events: async ({ limit = 100, after } = {}) =>
+    invitations: async ({ organization, after = '', ...page }) =>
+      paged(
+        page,
+        (limit) =>
+          pendingWhere('organization_id = ? and id > ? order by id limit ?', organization, after, limit),
+        idOf,
+      ),
+
+    events: sqliteEvents(sql, reading),
+
+    asserted: async ({ source, organization, after = '["",""]', ...page }) =>
       reading(() => {
-        const size = Math.min(limit, 1000)
-        const found = sql.all<{ position: number; change: string }>(
-          `select distinct position, change_id as change from jit_events
-           where ? is null or position < (select position from jit_events where change_id = ?)
-           order by position desc limit ?`,
-          after ?? null,
-          after ?? null,
-          size + 1,
+        const [issuer, subject] = JSON.parse(after) as [string, string]
+        const found = paged(
+          page,
+          (limit) =>
+            sql.all<IdentityKey & { user: string; asserted: string }>(
+              `select source, issuer, subject, user_id as user, asserted from jit_identities
+               where source = ? and (issuer, subject) > (?, ?) and asserted is not null
+               order by issuer, subject limit ?`,
+              ...[source, issuer, subject, limit],
+            ),
+          (row) => JSON.stringify([row.issuer, row.subject]),
         )
-        const chosen = found.slice(0, size)
-        const rows = chosen.flatMap(({ change }) =>
-          sql.all<Omit<AuditEvent, 'detail'> & { detail: string }>(
-            `select change_id as change, seq, type, at, user_id as user, organization_id as organization, source,
-                    correlation_id as correlationId, reason, detail
-             from jit_events where change_id = ? order by seq`,
-            change,
-          ),
-        )
-        return {
-          rows: rows.map((row) => ({ ...row, detail: JSON.parse(row.detail) })),
-          next: found.length > size ? chosen.at(-1)!.change : null,
-        }
+        const rows = found.rows.map(({ user, asserted, ...identity }) => ({
+          identity,
+          asserted: JSON.parse(asserted) as Asserted,
+          user: factsOf(usersWhere('id = ?', user)[0]!, [organization]),
+        }))
+        return { rows, next: found.next }
       }),
+
+    hashKey: async () => sql.all<{ key: string }>('select key from jit_hash_key')[0]!.key,
+    trail: sqliteTrail(sql, reading, writing),
+    outbox: sqliteOutbox(sql, writing),
 
     close: () => db.close(),
   }
@@ -224,43 +199,12 @@ function open(file: string, busyTimeout: number): Database.Database {
   }
 }
 
-async function migrate(db: Database.Database, sql: Sql, file: string): Promise<void> {
-  const current = () => {
-    const exists = sql.all(`select 1 from sqlite_master where name = 'jit_migrations'`).length > 0
-    const version = exists
-      ? sql.all<{ version: number }>('select coalesce(max(version), 0) as version from jit_migrations')[0]!
-          .version
-      : 0
-    if (version > migrations.length) {
-      throw new JitError(
-        'config_invalid',
-        `sqliteStore: ${file} has schema version ${version}, but this release knows ${migrations.length}; use the newer release that migrated it`,
-      )
-    }
-    return version
-  }
-  const missing = db.transaction(() => {
-    for (let version = current() + 1; version <= migrations.length; version++) {
-      db.exec(migrations[version - 1]!)
-      sql.run('insert into jit_migrations (version, applied_at) values (?, ?)', version, Date.now())
-    }
-  })
-  const deadline = performance.now() + 10_000
-  for (;;) {
-    try {
-      db.pragma('journal_mode = wal')
-      if (current() < migrations.length) missing.immediate()
-      return
-    } catch (error) {
-      if (!isBusy(error) || performance.now() > deadline) throw error
-      await sleep(10 + Math.random() * 40)
-    }
-  }
-}
+const idOf = ({ id }: { readonly id: string }) => id
 
-const withoutOrganization = ({ id, version, enabled, epoch }: ConnectionFacts): ConnectionFacts => ({
+const withoutOrganization = ({ id, version, enabled, epoch, held }: ConnectionFacts): ConnectionFacts => ({
   id,
   version,
   enabled,
   epoch,
+  held,
 })

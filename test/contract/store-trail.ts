@@ -123,6 +123,16 @@ export function trail(runner: Runner, factory: () => Promise<StoreFixture>): voi
     })
   }
 
+  founded('a delivery of what the seal is not over is thrown, and leaves nothing', async (store) => {
+    await recorded(store, 'a', 'b')
+    const before = await state(store)
+    for (const stray of ['b', 'none']) {
+      await assert.rejects(store.trail.seal(sealOf(1), ['a'], deliveriesOf(['a', stray])))
+      assert.deepEqual(await state(store), before)
+    }
+    assert.ok(await store.trail.seal(sealOf(1), ['a'], deliveriesOf(['a'])))
+  })
+
   race('of 20 seals with one number, one is kept', async (store, next) => {
     const ids = many(20).map((n) => `c${n}`)
     await recorded(store, ...ids)
