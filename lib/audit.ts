@@ -92,7 +92,7 @@ export function eventsOf(
   hash: Hash,
   before: readonly User[] = [],
 ): AuditEvent[] {
-  const { trace, ...header } = decision
+  const { change, at, source, actor, correlationId, reason, trace } = decision
   const facts =
     writes === 'refused'
       ? [{ type: 'denied' as const, user: decision.user, organization: decision.organization, detail: {} }]
@@ -101,11 +101,16 @@ export function eventsOf(
           ...writes.ops.flatMap((op) => factOf(op, hash, before)),
         ]
   return facts.map(({ type, user, organization, detail }, seq) => ({
-    ...header,
+    change,
     seq,
     type,
+    at,
     user,
     organization,
+    source,
+    actor,
+    correlationId,
+    reason,
     detail: seq === 0 ? { ...detail, trace } : detail,
   }))
 }
