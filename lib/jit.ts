@@ -1,15 +1,17 @@
-import { randomUUID } from 'node:crypto'
+import { createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import * as z from 'zod'
+import type { Hash } from './audit.js'
+import type { OnConflict } from './conflict.js'
 import { requestLimit } from './deadline.js'
 import { type ErrorCode, JitError } from './errors.js'
-import { type EmailVerified, normalizeEmail, readClaims } from './identity.js'
+import { explain } from './explain.js'
+import { type Hypothesis, suppose } from './hypothesis.js'
 import * as middleware from './middleware.js'
 import { type Outbound, type OutboundOptions, outbound, outboundSchema } from './outbound.js'
 import { usePassport } from './passport.js'
-import type { IdentityFacts, Plan } from './plan.js'
+import type { Plan } from './plan.js'
 import type { EmailProvider } from './policy.js'
-import { explain } from './provision.js'
 import { routes } from './routes.js'
 import type { Directory, Lock, Once, Operation, Store } from './store.js'
 import type { EmailStrategy, Entry, Strategy } from './strategy.js'
@@ -35,6 +37,14 @@ export interface JitOptions {
   directory: Directory
   /** Protocols and methods the app speaks; every connection and provider of the directory needs its own. */
   strategies: readonly (Strategy | EmailStrategy)[]
+  /**
+   * Key of the hashes that stand for addresses, subjects and attribute values in the audit trail, and for users who
+   * were removed; 32 characters at least. By default a random one kept in the store, which whoever has a copy of
+   * the database has too. With another key, removed users are no longer recognised.
+   */
+  hashKey?: string
+  /** Chooses among the outcomes that the rules allow, where a policy has a switch. */
+  onConflict?: OnConflict
   /** Takes log lines; by default they go to standard error as JSON. */
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
@@ -47,18 +57,6 @@ export interface JitOptions {
    */
   fetch?: typeof globalThis.fetch
 }
-
-/**
- * Who might sign in, for `explain`; `claims` are read by the entry's own mapping. What only the strategy can
- * tell is stated: `issuer` (by default an OIDC connection's own), and by a provider whether it takes the address
- * for verified (by default as a connection would read `email_verified`).
- */
-export type Hypothesis = {
-  readonly subject: string
-  readonly claims: Readonly<Record<string, unknown>>
-  readonly issuer?: string
-  readonly emailVerified?: EmailVerified
-} & ({ readonly connection: string } | { readonly provider: string })
 
 export interface Jit {
   /** Registers the Passport strategies `jit` and one for each protocol, and (de)serialization. */
@@ -95,10 +93,12 @@ const optionsSchema = z.object({
     .string()
     .regex(/^\/(?![/\\])/, 'a path of this app')
     .default('/'),
-  store: port('store', 'load', 'user', 'commit', 'migrate'),
+  store: port('store', 'load', 'user', 'commit', 'migrate', 'hashKey'),
   lock: port('lock', 'acquire'),
   once: port('once', 'put', 'take', 'claim'),
   directory: port('directory', 'organization', 'connection', 'provider', 'providers', 'domain'),
+  hashKey: z.string().min(32, 'at least 32 random characters').optional(),
+  onConflict: z.custom<OnConflict>((value) => typeof value === 'function', 'a function').optional(),
   strategies: z
     .array(
       z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
@@ -159,6 +159,14 @@ export function createJit(options: JitOptions): Jit {
     return id
   }
   let starting: Promise<void> | null = null
+  let hashing: Promise<Hash> | null = null
+  const hash = () => {
+    hashing ??= keyedHash(options).catch((error) => {
+      hashing = null
+      throw error
+    })
+    return hashing
+  }
   const ports: middleware.MiddlewarePorts = {
     baseUrl,
     path,
@@ -171,6 +179,9 @@ export function createJit(options: JitOptions): Jit {
     email,
     now,
     outbound: out,
+    hash,
+    onConflict: options.onConflict ?? null,
+    warn: (message) => log({ level: 'warn', message }),
     destinations: new WeakMap(),
     correlationId,
     until: (req) => {
@@ -261,6 +272,11 @@ function fail(problems: string[]): never {
   )
 }
 
+async function keyedHash({ hashKey, store }: Pick<JitOptions, 'hashKey' | 'store'>): Promise<Hash> {
+  const key = hashKey ?? (await store.hashKey())
+  return (value) => createHmac('sha256', key).update(value).digest('base64url')
+}
+
 /** Tables first, then a row for each entry of a static directory, so that guards have rows to stand on. */
 async function prepare(store: Store, directory: Directory): Promise<void> {
   await store.migrate()
@@ -283,35 +299,5 @@ async function prepare(store: Store, directory: Directory): Promise<void> {
       if (attempt === 5)
         throw new Error(`the directory could not be written: ${JSON.stringify(result.conflict)}`)
     }
-  }
-}
-
-async function suppose(directory: Directory, hypothesis: Hypothesis, now: number): Promise<IdentityFacts> {
-  const { claims, subject } = hypothesis
-  const entry =
-    'connection' in hypothesis
-      ? await directory.connection(hypothesis.connection)
-      : await directory.provider(hypothesis.provider)
-  if (!entry) {
-    throw new JitError(
-      'connection_unknown',
-      `there is no entry for ${JSON.stringify({ ...hypothesis, claims: undefined })}`,
-    )
-  }
-  const mapping = 'attributes' in entry ? { email: 'email', ...entry.attributes } : { email: 'email' }
-  const { email, groups, profile } = readClaims(claims, mapping)
-  const verified = claims.email_verified
-  return {
-    source: 'connection' in hypothesis ? `connection:${entry.id}` : `provider:${entry.id}`,
-    sourceVersion: entry.version,
-    issuer: hypothesis.issuer ?? ('issuer' in entry ? entry.issuer : ''),
-    subject,
-    email: email === undefined ? null : normalizeEmail(email),
-    emailVerified:
-      hypothesis.emailVerified ?? (verified === undefined ? 'unstated' : verified === true ? 'yes' : 'no'),
-    profile,
-    groups,
-    claims,
-    at: now,
   }
 }

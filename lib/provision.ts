@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { emailHash, type Hash, identityHash } from './audit.js'
 import { type Choices, conflictKey, type OnConflict } from './conflict.js'
 import { requestLimit, within } from './deadline.js'
-import { asJitError, JitError } from './errors.js'
+import { JitError } from './errors.js'
 import { AssertedIdentity, assertedOf, type Source } from './identity.js'
 import { type IdentityFacts, type Plan, type Proof, planSignIn, type SignIn, type Way } from './plan.js'
 import type { Directory, Lease, Lock, Snapshot, Store } from './store.js'
@@ -135,18 +135,6 @@ export async function provision(
     cause: obstacle,
     correlationId,
   })
-}
-
-/** What would happen, and why, by the policy alone; writes nothing, and `onConflict` is not asked. */
-export async function explain(
-  ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>,
-  identity: IdentityFacts,
-): Promise<Plan> {
-  try {
-    return planSignIn(await signInFacts(ports, identity))
-  } catch (error) {
-    throw asJitError(error, 'unavailable', 'the store could not be read')
-  }
 }
 
 /** The app's choices about the conflicts it was not asked about yet; the policy's where it has none. */
