@@ -21,6 +21,7 @@ export function memoryTrail(now: () => Tables): Trail {
       const done = sealedIn(tables)
       if (tables.seals.some(({ seal: { number } }) => number === seal.number)) return false
       if (changes.some((change) => done.has(change) || !tables.events.has(change))) return false
+      if (new Set(changes).size < changes.length) return false
       const stray = deliveries.find(({ change }) => !changes.includes(change))
       if (stray) throw new TypeError(`a delivery of ${stray.change}, which is not in the seal`)
       tables.seals.push(structuredClone({ seal, changes }))

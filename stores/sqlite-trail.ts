@@ -28,12 +28,12 @@ export function sqliteTrail(
         const taken = sql.all('select 1 from jit_seals where number = ?', seal.number).length > 0
         const waits = (id: string) =>
           sql.all('select 1 from jit_changes where id = ? and seal is null', id).length > 0
-        if (taken || !changes.every(waits)) return false
+        const places = new Map(changes.map((id, place) => [id, place]))
+        if (taken || places.size < changes.length || !changes.every(waits)) return false
         sql.run(
           'insert into jit_seals (number, previous, hash, at) values (?, ?, ?, ?)',
           ...[seal.number, seal.previous, seal.hash, seal.at],
         )
-        const places = new Map(changes.map((id, place) => [id, place]))
         for (const [id, place] of places) {
           sql.run('update jit_changes set seal = ?, place = ? where id = ?', seal.number, place, id)
         }

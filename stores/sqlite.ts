@@ -53,12 +53,15 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
   /** Several writes, all of them or none. */
   const writing = <T>(write: () => T): T => db.transaction(write).immediate() as T
 
-  const pendingWhere = (condition: string, ...values: Bindable[]) =>
-    sql.all<InvitationFacts>(
-      `select id, organization_id as organization, email, role, invited_at as at, expires_at as expiresAt
-       from jit_invitations where taken_by is null and ${condition}`,
-      ...values,
+  /** Pending invitations that meet one of the conditions; apart, because each has an index of its own. */
+  const pendingWhere = (conditions: readonly string[], rest: string, ...values: Bindable[]) => {
+    const found = conditions.map(
+      (condition) =>
+        `select id, organization_id as organization, email, role, invited_at as at, expires_at as expiresAt
+         from jit_invitations where taken_by is null and ${condition}`,
     )
+    return sql.all<InvitationFacts>(`${found.join(' union ')} ${rest}`, ...values)
+  }
 
   return {
     migrate: () => migrate(db, sql, file),
@@ -88,7 +91,8 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
           ),
           connection: connection ? withoutOrganization(connection) : null,
           invitations: pendingWhere(
-            '(email = ? or id = ?) order by invited_at, id',
+            ['email = ?', 'id = ?'],
+            'order by at, id',
             ...[email, invitation ?? null],
           ),
           removed: sql.all<Snapshot['removed'][number]>(
@@ -147,7 +151,7 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
       paged(
         page,
         (limit) =>
-          pendingWhere('organization_id = ? and id > ? order by id limit ?', organization, after, limit),
+          pendingWhere(['organization_id = ? and id > ?'], 'order by id limit ?', organization, after, limit),
         idOf,
       ),
 

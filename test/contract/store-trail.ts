@@ -111,6 +111,7 @@ export function trail(runner: Runner, factory: () => Promise<StoreFixture>): voi
   for (const [name, seal, changes] of [
     ['whose number is taken', sealOf(1), ['b', 'c']],
     ['over a change that is sealed', sealOf(2), ['b', 'a', 'c']],
+    ['over one change twice', sealOf(2), ['b', 'c', 'b']],
     ['over a change that never landed', sealOf(2), ['b', 'none', 'c']],
   ] as const) {
     founded(`a seal ${name} leaves nothing`, async (store) => {

@@ -6,8 +6,19 @@ import Database from 'libsql'
 import { JitError } from 'passport-jit'
 import { type SqliteStore, sqliteStore } from 'passport-jit/stores/sqlite'
 import { storeContract } from 'passport-jit/testing'
-import { afterAll, describe, expect, test } from 'vitest'
-import { change, foundation, userCreate, world } from '../contract/store-world.js'
+import { afterAll, describe, expect, test, vi } from 'vitest'
+import { migrations } from '../../stores/sqlite-migrations.js'
+import { recorded, sealOf } from '../contract/store-trail.js'
+import {
+  change,
+  event,
+  foundation,
+  landed,
+  nobody,
+  saml,
+  userCreate,
+  world,
+} from '../contract/store-world.js'
 
 describe('sqlite, a file', () => {
   storeContract({
@@ -125,6 +136,214 @@ describe('sqlite', () => {
     raw.exec('drop table jit_events')
     await foundation(store)
     raw.close()
+    store.close()
+  })
+
+  test('a file of the step before seats and seals keeps all, and comes out right', async () => {
+    const file = fresh()
+    const raw = new Database(file)
+    for (const [index, step] of migrations.slice(0, 2).entries()) {
+      raw.exec(step)
+      raw.exec(`insert into jit_migrations (version, applied_at) values (${index + 1}, 0)`)
+    }
+    raw.exec(`
+      insert into jit_organizations (id, version, name, status, seat_limit, seats_used, owners) values
+        ('acme', 'v1', 'Acme', 'active', 9, 7, 7), ('globex', 'v1', 'Globex', 'active', null, 3, 3),
+        ('initech', 'v1', 'Initech', 'active', null, 2, 1);
+      insert into jit_connections (id, organization_id, version, enabled, epoch) values
+        ('acme-saml', 'acme', 'v1', 1, 4), ('globex-oidc', 'globex', 'v1', 1, 0);
+      insert into jit_users (id, version, status, epoch, attributes, created_at) values
+        ('alice', 1, 'active', 0, '{}', 0), ('bob', 1, 'active', 0, '{}', 0),
+        ('carol', 1, 'suspended', 0, '{}', 0), ('dave', 1, 'active', 0, '{}', 0);
+      insert into jit_identities (source, issuer, subject, user_id, linked_at) values
+        ('connection:acme-saml', 'https://idp.acme.example', 'alice', 'alice', 0);
+      insert into jit_memberships (user_id, organization_id, status, joined_at) values
+        ('alice', 'acme', 'active', 0), ('bob', 'acme', 'active', 0), ('carol', 'acme', 'active', 0),
+        ('dave', 'acme', 'suspended', 0), ('alice', 'globex', 'suspended', 0), ('bob', 'globex', 'active', 0);
+      insert into jit_grants (user_id, organization_id, role, source, basis, granted_at) values
+        ('alice', 'acme', 'owner', 'manual', 'person', 0), ('alice', 'acme', 'owner', 'import:1', 'person', 0),
+        ('bob', 'acme', 'member', 'sso:acme-saml', 'default', 0),
+        ('carol', 'acme', 'owner', 'manual', 'person', 0), ('dave', 'acme', 'owner', 'manual', 'person', 0),
+        ('alice', 'globex', 'owner', 'manual', 'person', 0), ('bob', 'globex', 'member', 'manual', 'person', 0);
+      insert into jit_tombstones (user_id, organization_id, role, removed_at) values ('bob', 'globex', 'admin', 5);
+      insert into jit_invitations (id, organization_id, email, role, invited_at, taken_by) values
+        ('pending', 'acme', 'erin@acme.example', 'member', 5, null),
+        ('taken', 'acme', 'erin@acme.example', 'member', 5, 'bob');
+      insert into jit_entries (kind, id, organization_id, version, entry, position) values
+        ('organization', 'acme', 'acme', 'v1', '{}', 1), ('connection', 'acme-saml', 'acme', 'v1', '{}', 2);
+      insert into jit_domains (pattern, organization_id) values ('acme.example', 'acme');
+      insert into jit_events (change_id, seq, position, type, at, user_id, correlation_id, reason, detail) values
+        ('z', 0, 1, 'created', 5, 'alice', 'c', 'administered', '{"a":1}'),
+        ('z', 1, 1, 'linked', 5, 'alice', 'c', 'administered', '{}'),
+        ('a', 0, 2, 'created', 6, 'bob', 'c', 'administered', '{}');
+    `)
+    const store = sqliteStore({ file })
+    await store.migrate()
+
+    const { organizations, connection, byIdentity, invitations } = await store.load({
+      ...{ ...nobody, ...saml, subject: 'alice', email: 'erin@acme.example' },
+      organizations: ['acme', 'globex', 'initech'],
+    })
+    expect(organizations.map(({ id, seatsUsed, owners }) => [id, seatsUsed, owners])).toEqual([
+      ['acme', 3, 1],
+      ['globex', 1, 0],
+      ['initech', 0, 0],
+    ])
+    expect(connection).toEqual({ id: 'acme-saml', version: 'v1', enabled: true, epoch: 4, held: null })
+    expect(byIdentity?.memberships.map(({ organization, seat }) => [organization, seat])).toEqual([
+      ['acme', true],
+      ['globex', false],
+    ])
+    expect(byIdentity?.memberships[0]?.grants).toHaveLength(2)
+    expect(invitations).toEqual([
+      {
+        ...{ id: 'pending', organization: 'acme', email: 'erin@acme.example', role: 'member', at: 5 },
+        expiresAt: 8_640_000_000_000_000,
+      },
+    ])
+    expect(
+      (await store.load({ ...nobody, user: 'bob', organizations: ['globex'] })).byId?.tombstones,
+    ).toEqual([{ organization: 'globex', role: 'admin', at: 5 }])
+
+    const created = event('a', 0, { type: 'created', at: 6, user: 'bob', correlationId: 'c' })
+    await landed(store.commit(change('new', { events: [event('new', 0)] })))
+    const { last, changes } = await store.trail.unsealed(10)
+    expect(last).toBe(null)
+    expect(changes.map((events) => events.map((e) => `${e.change}.${e.seq}`))).toEqual([
+      ['z.0', 'z.1'],
+      ['a.0'],
+      ['new.0'],
+    ])
+    expect(changes[1]).toEqual([created])
+    const again = change('z', { events: [event('z', 7)] })
+    expect(await store.commit(again)).toMatchObject({ conflict: { kind: 'key', key: 'change' } })
+
+    const { position } = await store.entries.changes(0)
+    expect(position).toBe(2)
+    await landed(store.commit(change('gone', { ops: [{ op: 'connection.remove', id: 'acme-saml' }] })))
+    expect(await store.entries.changes(position)).toEqual({
+      ...{ position: 3, ids: ['acme-saml', 'acme'], domains: ['acme.example'] },
+    })
+    const hashKey = await store.hashKey()
+    await store.migrate()
+    expect(await store.hashKey()).toBe(hashKey)
+    expect(raw.prepare('pragma foreign_key_check').all()).toEqual([])
+    raw.close()
+    store.close()
+  })
+
+  test('what was changed behind the store shows in what is sealed', async () => {
+    const file = fresh()
+    const store = sqliteStore({ file })
+    await foundation(store)
+    await recorded(store, 'a', 'b')
+    expect(await store.trail.seal(sealOf(1), ['a', 'b'], [])).toBe(true)
+    const before = (await store.trail.sealed(0, 1))[0]!.changes
+    const raw = new Database(file)
+    raw.exec(`update jit_events set user_id = 'mallory' where change_id = 'a' and seq = 0`)
+    raw.exec(`delete from jit_events where change_id = 'b'`)
+    raw.close()
+    const after = (await store.trail.sealed(0, 1))[0]!.changes
+    expect(after).toEqual([[{ ...before[0]![0], user: 'mallory' }, before[0]![1]], []])
+    store.close()
+  })
+
+  test('asking in vain for deliveries does not wait for another process that writes', async () => {
+    const file = fresh()
+    const store = sqliteStore({ file, busyTimeout: 10 })
+    await foundation(store)
+    const query = { endpoint: 'hook', now: 1e15, lease: 1, limit: 10 }
+    const other = new Database(file)
+    other.exec('begin immediate')
+    expect(await store.outbox.take(query)).toEqual([])
+    other.exec('rollback')
+    await recorded(store, 'a')
+    const deliveries = [{ endpoint: 'hook', change: 'a', subject: 'a' }]
+    other.exec('begin immediate')
+    await expect(store.trail.seal(sealOf(1), ['a'], deliveries)).rejects.toThrow(/locked/)
+    other.exec('rollback')
+    expect(await store.trail.seal(sealOf(1), ['a'], deliveries)).toBe(true)
+    other.exec('begin immediate')
+    await expect(store.outbox.take(query)).rejects.toThrow(/locked/)
+    other.exec('rollback')
+    expect(await store.outbox.take(query)).toMatchObject([{ change: 'a', attempts: 1 }])
+    other.close()
+    store.close()
+  })
+
+  const hook = { endpoint: 'hook' }
+  /** Read in their order, and no further than the limit. */
+  const inOrder = [
+    'SCAN json_each VIRTUAL TABLE INDEX 1:',
+    'SCAN jit_seals',
+    'SCAN jit_events USING COVERING INDEX jit_events_position_idx',
+    'SCAN jit_changes USING INDEX jit_changes_unsealed_idx',
+  ]
+  test.each<[string, (store: SqliteStore) => Promise<unknown>, RegExp, sorted?: true]>([
+    ['events', (store) => store.events(), /jit_events_position_idx/],
+    ['events of a user', (store) => store.events({ user: 'alice', after: 'world' }), /jit_events_user_idx/],
+    [
+      'events of an organization',
+      (store) => store.events({ organization: 'acme', type: 'joined' }),
+      /jit_events_organization_idx/,
+    ],
+    ['events of a source', (store) => store.events({ source: saml.source }), /jit_events_source_idx/],
+    [
+      'events of a user in a time',
+      (store) => store.events({ user: 'alice', from: 1, to: 2 }),
+      /jit_events_user_idx/,
+    ],
+    ['events of a time', (store) => store.events({ from: 1, to: 2 }), /jit_events_at_idx/, true],
+    ['unsealed', (store) => store.trail.unsealed(10), /jit_changes_unsealed_idx/],
+    ['sealed', (store) => store.trail.sealed(0, 10), /jit_changes_sealed_idx/],
+    [
+      'revocations',
+      (store) => store.trail.revocations(0),
+      /jit_events_synced_off_idx.*jit_grants_sso_idx/,
+      true,
+    ],
+    [
+      'take',
+      (store) => store.outbox.take({ ...hook, now: 1e15, lease: 1, limit: 10 }),
+      /jit_deliveries_pending_idx.*jit_deliveries_subject_idx/,
+    ],
+    ['dead deliveries', (store) => store.outbox.deliveries({ state: 'dead' }), /jit_deliveries_dead_idx/],
+    [
+      'invitations',
+      (store) => store.invitations({ organization: 'acme' }),
+      /jit_invitations_organization_idx/,
+    ],
+    [
+      'load',
+      (store) => store.load({ ...nobody, email: 'a@acme.example' }),
+      /jit_invitations_email_idx/,
+      true,
+    ],
+    [
+      'asserted',
+      (store) => store.asserted({ source: saml.source, organization: 'acme' }),
+      /jit_identities USING PRIMARY KEY \(source=\? AND \(?issuer/,
+    ],
+  ])('%s are read by an index alone', async (_, read, index, sorted) => {
+    const store = sqliteStore({ file: fresh() })
+    await world(store)
+    await recorded(store, 'a')
+    const deliveries = [{ ...hook, change: 'a', subject: 'a' }]
+    expect(await store.trail.seal(sealOf(1), ['world', 'a'], deliveries)).toBe(true)
+    const prepare = vi.spyOn(Database.prototype, 'prepare')
+    await read(store)
+    const texts = prepare.mock.calls.map(([text]) => text)
+    const db = prepare.mock.contexts[0] as Database.Database
+    prepare.mockRestore()
+    const plan = texts.flatMap((text) =>
+      db
+        .prepare(`explain query plan ${text}`)
+        .all()
+        .map((row) => (row as { detail: string }).detail),
+    )
+    expect(plan.join('; ')).toMatch(index)
+    expect(plan.filter((detail) => detail.startsWith('SCAN') && !inOrder.includes(detail))).toEqual([])
+    if (!sorted) expect(plan.filter((detail) => /TEMP B-TREE/.test(detail))).toEqual([])
     store.close()
   })
 
