@@ -1,5 +1,7 @@
 export { putSealed, takeSealed } from './attempt.js'
 export type { AuditEvent, Decision, EventType } from './audit.js'
+export type { Background, Round } from './background.js'
+export type { ChainProblem, Head, Verification } from './chain.js'
 export {
   type AttributeMapping,
   type AttributeRule,
@@ -24,7 +26,9 @@ export {
   type Source,
 } from './identity.js'
 export { createJit, type Jit, type JitOptions, type LogEntry } from './jit.js'
+export type { Audit } from './ledger.js'
 export type { AuthenticateOptions, Handler, ProvisionOptions } from './middleware.js'
+export { type Deliveries, DeliveryError, type Listener } from './outbox.js'
 export { escapeHtml } from './pages.js'
 export type { DenyReason, DomainFacts, Outcome, Plan, Proof, Reason, TraceEntry } from './plan.js'
 export type {

@@ -2,13 +2,16 @@ import { createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import * as z from 'zod'
 import type { Hash } from './audit.js'
+import { type Background, background } from './background.js'
 import type { OnConflict } from './conflict.js'
 import { requestLimit } from './deadline.js'
 import { type ErrorCode, JitError } from './errors.js'
 import { explain } from './explain.js'
 import { type Hypothesis, suppose } from './hypothesis.js'
+import { type Audit, audit, sealing } from './ledger.js'
 import * as middleware from './middleware.js'
 import { type Outbound, type OutboundOptions, outbound, outboundSchema } from './outbound.js'
+import { type Deliveries, deliveries, delivering, type Listener, listenersSchema } from './outbox.js'
 import { usePassport } from './passport.js'
 import type { Plan } from './plan.js'
 import type { EmailProvider } from './policy.js'
@@ -45,6 +48,11 @@ export interface JitOptions {
   hashKey?: string
   /** Chooses among the outcomes that the rules allow, where a policy has a switch. */
   onConflict?: OnConflict
+  /**
+   * Who is told of decisions once they are committed: by `background`, so every process that runs one must have the
+   * same listeners. What was sealed before a listener was there is not delivered to it.
+   */
+  listeners?: readonly Listener[]
   /** Takes log lines; by default they go to standard error as JSON. */
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
@@ -68,6 +76,12 @@ export interface Jit {
   errorPage: () => ReturnType<typeof middleware.errorPage>
   /** The plan and its trace for somebody who might sign in; writes nothing. */
   explain: (hypothesis: Hypothesis) => Promise<Plan>
+  /** The audit trail: decisions by user, organization and so on, as lines of JSON, and whether they are unaltered. */
+  audit: Audit
+  /** What was delivered to listeners, and what could not be. */
+  outbox: Deliveries
+  /** Seals the audit trail and delivers to listeners; at least one process of the app must run it. */
+  background: Background
   /** Resolves when tables and directory are in the store; requests wait for it, start-up scripts may. */
   ready: () => Promise<void>
   /** What is set up oddly, by the directory and by the strategies' checks; logged at start as well. */
@@ -99,6 +113,7 @@ const optionsSchema = z.object({
   directory: port('directory', 'organization', 'connection', 'provider', 'providers', 'domain'),
   hashKey: z.string().min(32, 'at least 32 random characters').optional(),
   onConflict: z.custom<OnConflict>((value) => typeof value === 'function', 'a function').optional(),
+  listeners: listenersSchema,
   strategies: z
     .array(
       z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
@@ -215,6 +230,8 @@ export function createJit(options: JitOptions): Jit {
     },
   }
   const counted = new WeakSet<JitError>()
+  const listeners = options.listeners ?? []
+  const stored = { store: options.store, now, log }
   return {
     passport: (passport) => usePassport(ports, passport),
     routes: () => routes(ports),
@@ -225,6 +242,13 @@ export function createJit(options: JitOptions): Jit {
       await ports.ready()
       return explain(ports, await suppose(options.directory, hypothesis, now()))
     },
+    audit: audit(options.store, ports.ready),
+    outbox: deliveries(options.store, ports.ready, now),
+    background: background(
+      sealing(stored, listeners),
+      listeners.map((listener) => delivering(stored, listener)),
+      { ready: ports.ready, log },
+    ),
     ready: ports.ready,
     warnings,
     refusals: () => ({ ...counters }),
