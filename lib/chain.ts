@@ -104,7 +104,7 @@ export async function verifyChain(
   const head = before && { number: before.seal.number, hash: before.seal.hash }
   const end = head?.number ?? 0
   if (expect && end < expect.number) {
-    const message = `seal ${expect.number} was noted, but the chain ends ${end === 0 ? 'before its beginning' : `with seal ${end}`}`
+    const message = `seal ${expect.number} was noted, but the chain ${end === 0 ? 'is empty' : `ends with seal ${end}`}`
     problems.unshift({ problem: 'cut', seal: expect.number, changes: [], message })
   }
   if (waiting.some((events) => events.length === 0)) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
+import { auditCommands } from './command-audit.js'
 import { directoryFromFile } from './directory.js'
 import { JitError } from './errors.js'
 
@@ -25,6 +26,8 @@ program
     }
     process.exitCode = problems.length > 0 ? 1 : 0
   })
+
+auditCommands(program)
 
 async function check(file: string): Promise<{ problems: readonly string[]; warnings: readonly string[] }> {
   try {

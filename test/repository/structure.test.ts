@@ -14,7 +14,7 @@ function sources(folder: string): string[] {
 /** What a file imports: files of the repository by their path, packages by their name. */
 function importsOf(file: string): string[] {
   const text = readFileSync(join(root, file), 'utf8')
-  const specifiers = [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]!)
+  const specifiers = [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^'\s]+)'/g)].map((match) => match[1]!)
   return specifiers.map((name) =>
     name.startsWith('.') ? relative(root, resolve(root, dirname(file), name)).replace(/\.js$/, '.ts') : name,
   )
@@ -58,6 +58,8 @@ describe('Import directions', () => {
     'discovery',
     'errors',
     'store',
+    'trail',
+    'chain',
   ].map((name) => `lib/${name}.ts`)
   const libraries = ['zod', 'tldts', 'free-email-domains-list']
   test.each(pure)('%s is pure: no effects, no clock, no randomness', (file) => {
@@ -103,7 +105,9 @@ describe('The package', () => {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     exports: Record<string, string>
     dependencies: Record<string, string>
+    peerDependenciesMeta: Record<string, { optional: boolean }>
   }
+  const ownEntry = /^passport-jit\/stores\//
 
   test.each(Object.entries(manifest.exports).filter(([name]) => name !== './package.json'))(
     'the entry %s has a source',
@@ -130,12 +134,24 @@ describe('The package', () => {
         .flatMap(importsOf)
         .filter((name) => isPackage(name) && !name.startsWith('node:')),
     )
-    expect([...packages].sort()).toEqual([
+    // What an entry of its own or a command needs is an optional peer.
+    const peers = ['pg', 'standardwebhooks']
+    for (const name of peers) expect(manifest.peerDependenciesMeta[name]).toEqual({ optional: true })
+    expect([...packages].filter((name) => !peers.includes(name) && !ownEntry.test(name)).sort()).toEqual([
       'commander',
       'free-email-domains-list',
       'ipaddr.js',
       'tldts',
       'zod',
     ])
+  })
+
+  test('the engine knows stores by their entries alone, and only where a command names one', () => {
+    const askers = all.filter(
+      (file) => file.startsWith('lib/') && importsOf(file).some((name) => ownEntry.test(name)),
+    )
+    expect(askers).toEqual(['lib/command-store.ts'])
+    const asked = readFileSync(join(root, 'lib/command-store.ts'), 'utf8')
+    expect(asked).not.toMatch(/\bfrom 'passport-jit|^import[^(]*'pg'/m)
   })
 })
