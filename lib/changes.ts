@@ -6,6 +6,7 @@ import { type Organization, ownerRole } from './policy.js'
 import type { RolePlan } from './roles.js'
 import type {
   ChangeSet,
+  Grant,
   Guard,
   IdentityKey,
   InvitationFacts,
@@ -34,7 +35,7 @@ export interface Settled {
   readonly leaves: boolean
   readonly accepted: readonly InvitationFacts[]
   /** Tombstones that an invitation lifts. */
-  readonly overridden: readonly Tombstone[]
+  readonly lifted: readonly Tombstone[]
   /** Hashes of a removed user that an invitation lifts. */
   readonly restored: readonly string[]
   readonly roles: RolePlan
@@ -116,11 +117,15 @@ export function settledPlan(
       connectionEpoch: snapshot.connection?.epoch ?? 0,
     },
     joined: joins ? [organization!.id] : [],
-    granted: roles.add.map((grant) => grant.role),
-    revoked: roles.remove
-      .map((grant) => grant.role)
-      .filter((role) => !roles.after.some((grant) => grant.role === role)),
+    granted: without(roles.add, member?.grants ?? []),
+    revoked: without(roles.remove, roles.after),
   }
+}
+
+/** The roles of some grants that are not among those of others, each once. */
+function without(grants: readonly Grant[], others: readonly Grant[]): string[] {
+  const known = new Set(others.map(({ role }) => role))
+  return [...new Set(grants.map(({ role }) => role))].filter((role) => !known.has(role))
 }
 
 function operations(
@@ -143,16 +148,15 @@ function operations(
       attributes: identity.profile,
       at,
     })
-    for (const hash of settled.restored) ops.push({ op: 'removed.remove', hash })
   }
+  for (const hash of settled.restored) ops.push({ op: 'removed.remove', hash })
   for (const key of settled.former) ops.push({ op: 'identity.unlink', user: id, ...key })
   if (links) {
     const { source, issuer, subject } = identity
     ops.push({ op: 'identity.link', user: id, source, issuer, subject, at })
   }
   const organization = settled.organization?.id ?? ''
-  for (const { role } of settled.overridden)
-    ops.push({ op: 'tombstone.remove', user: id, organization, role })
+  for (const { role } of settled.lifted) ops.push({ op: 'tombstone.remove', user: id, organization, role })
   if (joins) ops.push({ op: 'membership.create', user: id, organization, status: 'active', seat, at })
   else if (seat) ops.push({ op: 'membership.update', user: id, organization, status: member!.status, seat })
   for (const grant of roles.add) ops.push({ op: 'grant.add', user: id, organization, ...grant, at })
@@ -182,7 +186,7 @@ function guardsOf({ way }: SignIn, settled: Settled, user: string): Guard[] {
   const { organization, member, joins, seat, leaves, roles, accepted } = settled
   const guards: Guard[] = []
   const sso = way.kind === 'connection' ? way.connection : null
-  if (organization && (sso || joins)) {
+  if (organization && (sso || joins || seat)) {
     guards.push({ guard: 'organization', id: organization.id, version: organization.version })
   }
   if (sso) guards.push({ guard: 'connection', id: sso.id, version: sso.version })

@@ -43,8 +43,8 @@ export type OnConflict = (
   conflict: SignInConflict,
 ) => SignInConflict['outcomes'][number] | undefined | Promise<SignInConflict['outcomes'][number] | undefined>
 
-/** What was chosen, by {@link conflictKey}. */
-export type Choices = ReadonlyMap<string, string>
+/** What was chosen, by {@link conflictKey}; null where it is left to the policy. */
+export type Choices = ReadonlyMap<string, string | null>
 
 export const conflictKey = ({ kind, attribute }: Pick<SignInConflict, 'kind' | 'attribute'>) =>
   attribute === null ? kind : `${kind}:${attribute}`

@@ -1,5 +1,5 @@
 import { planAttributes } from './attributes.js'
-import { type Decision, emailHash, eventsOf, type Hash, identityHash } from './audit.js'
+import { type Decision, eventsOf, type Hash } from './audit.js'
 import { type Settled, settledPlan } from './changes.js'
 import { type Choices, type ConflictOutcomes, conflictKey, type SignInConflict } from './conflict.js'
 import type { AssertedIdentity, Source } from './identity.js'
@@ -7,6 +7,7 @@ import type { Connection, Organization, Provider } from './policy.js'
 import { givesNoRole, planRoles } from './roles.js'
 import type { ChangeSet, InvitationFacts, Membership, Snapshot, User } from './store.js'
 import { domainOrganization, emailStanding, joiningTerms, matchedUser, proofNeeded } from './terms.js'
+import { weighTombstones } from './tombstones.js'
 
 /** The rules, in the order in which they are asked. */
 export const rules = [
@@ -153,7 +154,13 @@ export type Plan =
       /** Pending invitations for the person's proved address to other organizations; they wait for a click. */
       readonly invitations: readonly InvitationFacts[]
     })
-  | (Common & { readonly verdict: 'prove'; readonly outcome: 'unproved'; readonly proof: Proof })
+  | (Common & {
+      readonly verdict: 'prove'
+      readonly outcome: 'unproved'
+      readonly proof: Proof
+      /** Of a proof by `account`: the ways in that are one. */
+      readonly ways: readonly Source[]
+    })
   | (Common & { readonly verdict: 'deny'; readonly outcome: 'denied'; readonly reason: DenyReason })
 
 /** Decides one sign-in. Pure: the same facts give the same plan, and nothing is read or written. */
@@ -210,6 +217,7 @@ export function planSignIn(signIn: SignIn): Plan {
     outcome: 'unproved',
     reason: 'proof_required',
     proof,
+    ways: proof.by === 'account' ? signIn.otherWays : [],
     trace,
     changes: null,
     conflicts,
@@ -241,24 +249,28 @@ export function planSignIn(signIn: SignIn): Plan {
   }
 
   // 3. user: by identity, else by verified e-mail, else the one account that carries the address unproved.
-  const found = known ? 'by_identity' : matched ? 'by_verified_email' : claimed ? 'by_contact_email' : 'none'
-  note('user', found, carriers.length > 0 ? `${carriers.length} unproved` : undefined)
+  let found = known ? 'by_identity' : matched ? 'by_verified_email' : claimed ? 'by_contact_email' : 'none'
+  let detail = carriers.length > 0 ? `${carriers.length} unproved` : undefined
   const former =
     known || identity.source === 'provider:email'
       ? []
       : (matched?.identities.filter(({ source }) => source === identity.source) ?? [])
+  const entered = signIn.proof?.by === 'account' && signIn.proof.user === matched?.id
+  let needed: Proof | null = null
   if (former.length > 0 && matched) {
+    // A mailbox may be somebody else's by now, so that neither its word nor a code to it is enough.
     const until = sso?.connection.subjectMigration?.until
     const open = until !== undefined && now < Date.parse(until) && standing === 'vouched'
-    const entered = signIn.proof?.by === 'account' && signIn.proof.user === matched.id
-    const migrates = entered || (open && choose('subject_changed', ['migrate', 'refuse']) === 'migrate')
-    if (!migrates && !open && signIn.otherWays.length > 0 && matched.status === 'active') {
-      note('user', 'subject_changed', 'to be proved by an old way in')
-      return prove({ address: identity.email!.address, user: matched.id, by: 'account' })
-    }
-    if (!migrates) return deny('user', 'subject_changed')
-    note('user', 'subject_migrated', entered ? 'by an old way in' : `window until ${until}`)
+    if (entered || (open && choose('subject_changed', ['migrate', 'refuse']) === 'migrate')) {
+      found = 'subject_migrated'
+      detail = entered ? 'by an old way in' : `window until ${until}`
+    } else if (!open && signIn.otherWays.length > 0) {
+      found = 'subject_changed'
+      detail = 'to be proved by an old way in'
+      needed = { address: identity.email!.address, user: matched.id, by: 'account' }
+    } else return deny('user', 'subject_changed')
   }
+  note('user', found, detail)
 
   // 4. status
   const member = claimed
@@ -277,59 +289,38 @@ export function planSignIn(signIn: SignIn): Plan {
 
   // 6. proof: an account is given to nobody on the word of a provider that does not answer for the address.
   const links = () => choose('account_exists', ['link', 'prove']) === 'link'
-  const needed = former.length > 0 ? null : proofNeeded(signIn, standing, matched, carriers, links)
+  if (former.length === 0) needed = proofNeeded(signIn, standing, matched, carriers, links)
   if (needed) {
-    note('proof', 'required')
+    note('proof', 'required', needed.by === 'account' ? signIn.otherWays.join(', ') : undefined)
     return prove(needed)
   }
   note('proof', signIn.proof ? 'given' : 'none_needed')
 
   // 7. tombstone: what a person took away stays away, until an invitation that is newer.
-  const pending = !trusted
-    ? []
-    : snapshot.invitations.filter(
-        ({ email, expiresAt }) => email === identity.email!.address && expiresAt > now,
-      )
-  const here = pending.filter((invitation) => invitation.organization === organization?.id)
-  const invited = (at: number) => here.some((invitation) => invitation.at > at)
-  const hashes = [
-    identityHash(signIn.hash, identity),
-    ...(trusted ? [emailHash(signIn.hash, identity.email!.address)] : []),
-  ]
-  const gone = user ? [] : snapshot.removed.filter(({ hash }) => hashes.includes(hash))
-  if (gone.some(({ at }) => !pending.some((invitation) => invitation.at > at))) {
-    return deny('tombstone', 'user_removed')
-  }
-  const removed = claimed
-    ? []
-    : (user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? [])
-  const stones = removed.filter(({ at }) => !invited(at))
-  const barred = stones.some(({ role }) => role === null)
-  note(
-    'tombstone',
-    barred
-      ? 'membership_removed'
-      : stones.length > 0
-        ? 'roles_removed'
-        : removed.length + gone.length > 0
-          ? 'overridden_by_invitation'
-          : 'none',
-  )
+  const removals = weighTombstones(signIn, { user, claimed: claimed !== null, organization, member, trusted })
+  if (removals.gone) return deny('tombstone', 'user_removed')
+  note('tombstone', removals.finding)
 
   // 8. provision
-  const accepted = member || barred ? [] : here
+  const { accepted, barred } = removals
   const terms = joiningTerms(signIn, organization, trusted)
-  if (!user && !terms.create && pending.length === 0) {
+  if (!user && !terms.create && removals.open.length === 0) {
     return deny('provision', sso ? 'user_not_provisioned' : 'sign_up_closed')
   }
   let joins = (terms.join || accepted.length > 0) && member === null && !barred
-  const removedRoles = new Set(stones.map((stone) => stone.role))
   const rolesWith = (joining: boolean) =>
-    planRoles(signIn, { organization, member, joins: joining, invitations: accepted, removed: removedRoles })
+    planRoles(signIn, {
+      organization,
+      member,
+      joins: joining,
+      invitations: accepted,
+      removed: removals.roles,
+    })
   let roles = rolesWith(joins)
   const tried = joins
   const idle = (joins || member !== null) && givesNoRole(signIn, roles)
   if (joins && idle) joins = false
+  const leaves = member !== null && idle && roles.remove.length > 0
   note(
     'provision',
     [
@@ -351,21 +342,20 @@ export function planSignIn(signIn: SignIn): Plan {
   if (joins && !free) {
     const outcomes = ['deny', 'join-without-seat'] as const
     const full =
-      sso || !user
+      sso || !user || claimed
         ? choose('seats_full', organization!.whenFull === 'deny' ? outcomes : [outcomes[1], outcomes[0]])
         : 'leave-out'
     if (full === 'deny') return deny('seats', 'seats_full')
     if (full === 'leave-out') joins = false
     note('seats', full === 'leave-out' ? 'full_left_out' : 'full_joins_without')
   } else {
-    const waits = member?.status === 'active' && !member.seat && terms.join
+    const waits = member?.status === 'active' && !member.seat && !leaves
     seat ||= waits && free
     note('seats', seat ? 'taken' : waits ? 'full_waits_on' : 'none_needed')
   }
 
   // 10. roles
   if (joins !== tried) roles = rolesWith(joins)
-  const leaves = member !== null && idle && roles.remove.length > 0
   note('roles', leaves ? 'last_role_gone' : roles.finding, roles.detail)
 
   // 11. attributes
@@ -375,21 +365,23 @@ export function planSignIn(signIn: SignIn): Plan {
     : planAttributes(signIn, user, known !== null, (name) =>
         choose('attribute_differs', ['idp', 'app'], name),
       )
-  const omitted = identity.omitted.map(({ attribute, reason }) => `${attribute} left out: ${reason}`)
-  note(
-    'attributes',
-    attributes ? 'changed' : 'unchanged',
-    [...(attributes ? [attributes.changed.join(', ')] : []), ...omitted].join('; '),
-  )
-  const moved =
-    known !== null &&
-    sso &&
-    trusted &&
-    !snapshot.byVerifiedEmail &&
-    known.verifiedEmail !== identity.email!.address
+  const moved = known !== null && sso && trusted && known.verifiedEmail !== identity.email!.address
+  const taken = moved && snapshot.byVerifiedEmail !== null
   const adopts =
     moved &&
+    !taken &&
     choose('address_changed', sso.connection.adoptEmail ? ['adopt', 'keep'] : ['keep', 'adopt']) === 'adopt'
+  note(
+    'attributes',
+    attributes || adopts ? 'changed' : 'unchanged',
+    [
+      ...(attributes ? [attributes.changed.join(', ')] : []),
+      ...(moved
+        ? [taken ? 'the new address is taken' : `new address ${adopts ? 'adopted' : 'not adopted'}`]
+        : []),
+      ...identity.omitted.map(({ attribute, reason }) => `${attribute} left out: ${reason}`),
+    ].join('; '),
+  )
 
   const settled: Settled = {
     user,
@@ -405,12 +397,12 @@ export function planSignIn(signIn: SignIn): Plan {
     seat,
     leaves,
     accepted: joins ? accepted : [],
-    overridden: joins ? removed.filter((stone) => !stones.includes(stone)) : [],
-    restored: user ? [] : gone.map(({ hash }) => hash),
+    lifted: joins ? removals.lifted : [],
+    restored: removals.restored,
     roles,
     attributes,
     adopted: adopts ? identity.email : null,
   }
-  const waiting = pending.filter((invitation) => invitation.organization !== organization?.id)
+  const waiting = removals.open.filter((invitation) => !settled.accepted.includes(invitation))
   return { ...settledPlan(signIn, settled, decision), trace, conflicts, invitations: waiting }
 }

@@ -71,7 +71,7 @@ export async function provision(
   let attempted: Provisioned | null = null
   let refreshed = false
   let obstacle: unknown = 'no attempt was made'
-  const choices = new Map<string, string>()
+  const choices = new Map<string, string | null>()
   let hook: number | null = null
   try {
     for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
@@ -83,9 +83,7 @@ export async function provision(
         let plan = planSignIn(signIn)
         while (ports.onConflict && plan.conflicts.some((conflict) => !choices.has(conflictKey(conflict)))) {
           hook ??= performance.now() + provisionDefaults.hook
-          for (const [key, outcome] of await choose(ports, plan, choices, Math.min(hook, until))) {
-            choices.set(key, outcome)
-          }
+          await choose(ports, plan, choices, Math.min(hook, until))
           plan = planSignIn(signIn)
         }
         if (plan.verdict === 'prove') return plan
@@ -137,30 +135,33 @@ export async function provision(
   })
 }
 
-/** The app's choices about the conflicts it was not asked about yet; the policy's where it has none. */
+/** Asks the app about the conflicts it was not asked about yet, and remembers what it chose. */
 async function choose(
   { onConflict, warn }: ProvisionPorts,
   plan: Plan,
-  made: Choices,
+  choices: Map<string, string | null>,
   until: number,
-): Promise<Choices> {
-  const choices = new Map<string, string>()
+): Promise<void> {
   for (const { outcome, ...conflict } of plan.conflicts) {
     const key = conflictKey(conflict)
-    if (made.has(key)) continue
-    choices.set(key, outcome)
+    if (choices.has(key)) continue
+    choices.set(key, null)
     const complain = (what: string) => warn(`onConflict ${what} about ${key}; the policy says "${outcome}"`)
+    const left = until - performance.now()
+    if (left <= 0) {
+      complain('had no time left')
+      continue
+    }
     try {
       const answer = Promise.resolve().then(() => onConflict!(conflict))
-      const chosen = await within(until - performance.now(), answer)
+      const chosen: unknown = await within(left, answer, 'it took too long')
       if (chosen === undefined) continue
-      if ((conflict.outcomes as readonly string[]).includes(chosen)) choices.set(key, chosen)
-      else complain(`answered ${JSON.stringify(chosen)}, which is not among ${conflict.outcomes.join(', ')},`)
+      if ((conflict.outcomes as readonly unknown[]).includes(chosen)) choices.set(key, chosen as string)
+      else complain(`answered none of ${conflict.outcomes.join(', ')}`)
     } catch (error) {
-      complain(`failed (${error instanceof Error ? error.message : String(error)})`)
+      complain(`failed (${error instanceof Error ? error.message : typeof error})`)
     }
   }
-  return choices
 }
 
 /** Everything the rules ask of one sign-in, in one read of the store. */
@@ -212,7 +213,7 @@ export async function signInFacts(
     domain,
     ownDomain,
     proof,
-    otherWays: await otherWays(directory, identity, snapshot),
+    otherWays: await otherWays(directory, identity, snapshot, domain),
     snapshot,
     choices,
     hash,
@@ -227,19 +228,22 @@ async function otherWays(
   directory: Directory,
   { source }: IdentityFacts,
   { byIdentity, byVerifiedEmail }: Snapshot,
+  domain: SignIn['domain'],
 ): Promise<Source[]> {
   const identities = byIdentity ? [] : (byVerifiedEmail?.identities ?? [])
-  if (!identities.some((identity) => identity.source === source)) return []
-  const others = [...new Set(identities.map((identity) => identity.source))].filter(
-    (other) => other !== source,
-  )
+  const sources = new Set(identities.map((identity) => identity.source))
+  if (!sources.delete(source)) return []
   const open = await Promise.all(
-    others.map(async (other) => {
+    [...sources].map(async (other) => {
       const [kind, id] = other.split(/:(.*)/s) as [string, string]
-      return kind === 'provider' ? directory.provider(id) : directory.connection(id)
+      // Whose address SSO owns cannot come by any provider.
+      if (kind === 'provider') return !domain?.sso.length && (await directory.provider(id)) !== null
+      const connection = await directory.connection(id)
+      const organization = connection?.enabled && (await directory.organization(connection.organization))
+      return organization ? organization.status === 'active' : false
     }),
   )
-  return others.filter((_, index) => open[index]?.enabled)
+  return [...sources].filter((_, index) => open[index])
 }
 
 async function wayOf(directory: Directory, identity: IdentityFacts): Promise<Way> {

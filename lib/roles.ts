@@ -44,12 +44,12 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const source: GrantSource = connection ? `sso:${connection.id}` : 'domain'
   const known = new Set(organization.roles)
   const ceiling = new Set(organization.assignable.filter((role) => role !== ownerRole && known.has(role)))
+  const open = (role: string) => ceiling.has(role) && !removed.has(role)
   const withheld: string[] = []
   const assignable = (role: string, because: string) => {
-    const open = ceiling.has(role) && !removed.has(role)
     const why = ceiling.has(role) ? 'a person took it away' : 'it may not be given'
-    if (!open) withheld.push(`no ${role} ${because}: ${why}`)
-    return open
+    if (!open(role)) withheld.push(`no ${role} ${because}: ${why}`)
+    return open(role)
   }
   const hold = connection ? snapshot.connection?.held : null
   const groups = connection && hold == null ? groupsOf(identity, connection) : null
@@ -67,15 +67,21 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   if (joins) for (const role of defaults) want(role, 'default', 'by default')
   for (const [role, because] of mapped) want(role, 'group', because)
   const own = new Map(held.filter((grant) => grant.source === source).map((grant) => [grant.role, grant]))
-  const ranks = connection?.groups.oneOf ?? []
-  const lost = ranks.some((role) => own.get(role)?.basis === 'group' && !mapped.has(role))
-  if (groups && lost && !ranks.some((role) => mapped.has(role))) {
+  const byDomain = connection ? held.filter((grant) => grant.source === 'domain') : []
+  const adopted = new Set(byDomain.map(({ role }) => role).filter(open))
+  const ranks = new Set(connection?.groups.oneOf)
+  const ranked = [...ranks]
+  const lost = ranked.some((role) => own.get(role)?.basis === 'group' && !mapped.has(role))
+  if (groups && lost && !ranked.some((role) => mapped.has(role))) {
     // What the group's role had taken the place of comes back with its going.
-    for (const role of defaults.filter((name) => ranks.includes(name))) want(role, 'default', 'by default')
+    for (const role of defaults.filter((name) => ranks.has(name))) want(role, 'default', 'by default')
   }
-  const first = ranks.find((role) => wanted.has(role))
-  for (const { role, because } of ranks.flatMap((name) => wanted.get(name) ?? [])) {
-    if (role === first) continue
+  // What joining gave counts as long as it is held, so that the same answer settles the same role later.
+  const kept = (role: string) => open(role) && own.get(role)?.basis === 'default'
+  const first = ranked.find((role) => wanted.has(role) || kept(role) || adopted.has(role))
+  const behind = (role: string) => first !== undefined && role !== first && ranks.has(role)
+  for (const { role, because } of ranked.flatMap((name) => wanted.get(name) ?? [])) {
+    if (!behind(role)) continue
     wanted.delete(role)
     withheld.push(`no ${role} ${because}: ${first} stands before it`)
   }
@@ -83,23 +89,23 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const remove: Reasoned[] = []
   const syncs = connection?.groups.mode === 'sync' && synced && hold == null
   for (const grant of syncs ? own.values() : []) {
-    if (wanted.has(grant.role)) continue
-    if (!ceiling.has(grant.role)) remove.push({ ...grant, because: 'it may no longer be given' })
-    else if (groups && grant.basis === 'group') remove.push({ ...grant, because: 'no longer by a group' })
-    else if (first !== undefined && ranks.includes(grant.role)) {
-      remove.push({ ...grant, because: `${first} stands before it` })
-    }
+    const { role, basis } = grant
+    if (wanted.has(role) || role === ownerRole) continue
+    if (!ceiling.has(role)) remove.push({ ...grant, because: 'it may no longer be given' })
+    else if (removed.has(role)) remove.push({ ...grant, because: 'a person took it away' })
+    else if (groups && behind(role)) remove.push({ ...grant, because: `${first} stands before it` })
+    else if (groups && basis === 'group') remove.push({ ...grant, because: 'no longer by a group' })
   }
   const add = [...wanted.values()].filter(({ role }) => !own.has(role))
   for (const { id, role } of invitations) {
     add.push({ role, source: `invitation:${id}`, basis: 'person', because: 'by invitation' })
   }
-  for (const grant of connection ? held.filter((entry) => entry.source === 'domain') : []) {
-    remove.push({ ...grant, because: `adopted by ${source}` })
-    const there =
-      own.has(grant.role) || add.some((entry) => entry.role === grant.role && entry.source === source)
-    if (!there && ceiling.has(grant.role)) {
-      add.push({ role: grant.role, source, basis: 'default', because: 'adopted from the e-mail domain' })
+  for (const grant of byDomain) {
+    const { role } = grant
+    const takes = adopted.has(role) && !behind(role)
+    remove.push({ ...grant, because: takes ? `adopted by ${source}` : 'it is not adopted' })
+    if (takes && !own.has(role) && !wanted.has(role)) {
+      add.push({ role, source, basis: 'default', because: 'adopted from the e-mail domain' })
     }
   }
   const changed = add.length + remove.length > 0
@@ -136,19 +142,36 @@ export function givesNoRole(signIn: SignIn, plan: RolePlan): boolean {
   return known && plan.after.length === 0
 }
 
-/** Roles by group, each once, with the rule that gives it. Groups are named by the rule, not as they were sent. */
+/**
+ * Roles by group, each once, with the rule that gives it; in the order of the rules, exact names first. Groups are
+ * named by the rule, not as they were sent.
+ */
 function mappedRoles(connection: Connection, groups: readonly string[]): [string, string][] {
   const { map, prefixes } = connection.groups
+  const named = new Set(groups)
   const roles = new Map<string, string>()
   const give = (names: readonly string[], because: string) => {
     for (const name of names) if (!roles.has(name)) roles.set(name, because)
   }
-  const begins = Object.entries(prefixes)
-  for (const group of groups) {
-    if (Object.hasOwn(map, group)) give(map[group]!, `by group ${group}`)
-    for (const [prefix, names] of begins) if (group.startsWith(prefix)) give(names, `by group ${prefix}…`)
+  for (const [group, names] of Object.entries(map)) if (named.has(group)) give(names, `by group ${group}`)
+  const beginnings = Object.entries(prefixes)
+  // Sorted, so that each rule costs a binary search, however many groups there are.
+  const sorted = beginnings.length > 0 ? [...named].sort() : []
+  for (const [prefix, names] of beginnings) {
+    if (firstFrom(sorted, prefix)?.startsWith(prefix)) give(names, `by group ${prefix}…`)
   }
   return [...roles]
+}
+
+/** The first of sorted texts that is not before this one. */
+function firstFrom(sorted: readonly string[], text: string): string | undefined {
+  let from = 0
+  for (let to = sorted.length; from < to; ) {
+    const middle = (from + to) >>> 1
+    if (sorted[middle]! < text) from = middle + 1
+    else to = middle
+  }
+  return sorted[from]
 }
 
 /** The person's groups, or null where the IdP's answer does not tell. */

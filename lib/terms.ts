@@ -100,9 +100,10 @@ export function domainOrganization(
 ): Organization | null {
   if (account && account.verifiedEmail === null) return null
   const owner = (account && ownDomain ? ownDomain : domain)?.owner
-  const applies =
-    owner?.domainJit.enabled && owner.status === 'active' && (!account || owner.domainJit.existingUsers)
-  return applies ? owner : null
+  if (!owner?.domainJit.enabled || owner.status !== 'active') return null
+  // Whoever joined while no seat was free is asked about again.
+  const waits = account?.memberships.some(({ organization, seat }) => organization === owner.id && !seat)
+  return !account || owner.domainJit.existingUsers || waits ? owner : null
 }
 
 /** What this way in lets happen: whether an account may be made, and whether it joins the organization. */

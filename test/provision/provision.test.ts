@@ -1,15 +1,8 @@
-import {
-  type AssertedIdentity,
-  assertIdentity,
-  JitError,
-  type Lock,
-  type Store,
-  type Strategy,
-} from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { type AssertedIdentity, assertIdentity, JitError, type Lock, type Store } from 'passport-jit'
+import { memoryLock, memoryStore } from 'passport-jit/stores/memory'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { createJit } from '../../lib/jit.js'
 import { type Provisioned, type ProvisionPorts, provision as provisionOrProve } from '../../lib/provision.js'
+import { prepared } from '../rig/ports.js'
 import { entries } from '../tables/facts.js'
 
 const provision = async (...call: Parameters<typeof provisionOrProve>) =>
@@ -41,19 +34,10 @@ const countedLock = (inner: Lock): Lock => ({
 async function setUp() {
   const { directory } = await entries()
   store = memoryStore()
-  const never: Strategy = { protocol: 'oidc', attemptKey: () => undefined, begin: fails, complete: fails }
-  await createJit({
-    baseUrl: 'http://localhost',
-    store,
-    lock: memoryLock(),
-    once: memoryOnce(),
-    directory,
-    strategies: [never],
-  }).ready()
+  const plain = await prepared(store, directory)
   calls = []
-  ports = { store: counted(store), directory, lock: countedLock(memoryLock()), now: Date.now }
+  ports = { ...plain, store: counted(store), lock: countedLock(memoryLock()) }
 }
-const fails = () => Promise.reject(new Error('not part of this test'))
 
 beforeEach(setUp)
 

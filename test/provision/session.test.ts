@@ -28,7 +28,7 @@ beforeEach(async () => {
         at: 1,
       },
       { op: 'identity.link', user: 'u', source: 'connection:c', issuer: 'i', subject: 's', at: 1 },
-      { op: 'membership.create', user: 'u', organization: 'o', status: 'active', at: 1 },
+      { op: 'membership.create', user: 'u', organization: 'o', status: 'active', seat: true, at: 1 },
       {
         op: 'grant.add',
         user: 'u',
@@ -38,7 +38,7 @@ beforeEach(async () => {
         basis: 'default',
         at: 1,
       },
-      { op: 'membership.create', user: 'u', organization: 'p', status: 'active', at: 1 },
+      { op: 'membership.create', user: 'u', organization: 'p', status: 'active', seat: true, at: 1 },
       {
         op: 'grant.add',
         user: 'u',

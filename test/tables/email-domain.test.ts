@@ -157,7 +157,7 @@ describe('E-mail domain', () => {
   })
 
   test('a tombstone holds', async () => {
-    const removed = user({ tombstones: [{ organization: 'o', role: null }] })
+    const removed = user({ tombstones: [{ organization: 'o', role: null, at: 1500 }] })
     const plan = await decideByProvider({
       provider: 'email',
       byVerifiedEmail: removed,

@@ -1,11 +1,20 @@
-import type { Connection, DirectoryInput, Organization, Proof, Snapshot, UserFacts } from 'passport-jit'
-import {
-  type AssertedIdentity,
-  assertIdentity,
-  type Directory,
-  type IdentityInput,
-  staticDirectory,
+import { createHash } from 'node:crypto'
+import type {
+  AssertedIdentity,
+  Connection,
+  Directory,
+  DirectoryInput,
+  IdentityInput,
+  InvitationFacts,
+  Organization,
+  Proof,
+  Snapshot,
+  Source,
+  UserFacts,
 } from 'passport-jit'
+import { assertIdentity, staticDirectory } from 'passport-jit'
+import { emailHash, identityHash } from '../../lib/audit.js'
+import { assertedOf } from '../../lib/identity.js'
 import { type Plan, planSignIn, type SignIn } from '../../lib/plan.js'
 
 /** Organization O with an OIDC connection that vouches for its domain and one it acquired; P owns another. */
@@ -25,7 +34,7 @@ export const directoryInput = {
       vouchesFor: ['o.example', 'acquired.example'],
       jit: { roles: ['member'] },
       attributes: { email: 'email', name: 'name', groups: 'groups' },
-      groups: { map: { admins: ['admin'], watchers: ['viewer'] } },
+      groups: { absent: 'unknown', map: { admins: ['admin'], watchers: ['viewer'] } },
     },
   ],
 } satisfies DirectoryInput
@@ -74,9 +83,24 @@ export const member = (...roles: [role: string, source: string, basis: string][]
     {
       organization: 'o',
       status: 'active',
+      seat: true,
       grants: roles.map(([role, source, basis]) => ({ role, source, basis })),
     },
   ] as unknown as UserFacts['memberships']
+
+/** An invitation of Ann to O, made at 500 and good for long. */
+export const invitation = (facts: Partial<InvitationFacts> = {}): InvitationFacts => ({
+  id: 'i',
+  organization: 'o',
+  email: 'ann@o.example',
+  role: 'admin',
+  at: 500,
+  expiresAt: 9000,
+  ...facts,
+})
+
+/** Keyed in the product; a test needs no secret. */
+const hash = (value: string) => createHash('sha256').update(value).digest('base64url')
 
 export interface Given {
   identity?: Partial<IdentityInput>
@@ -89,11 +113,62 @@ export interface Given {
   stored?: Partial<NonNullable<Snapshot['connection']>>
   storedOrganization?: Partial<Snapshot['organizations'][number]>
   proof?: Proof
+  /** What this identity asserted last; the same as now by default, where it is known. */
+  asserted?: string | null
+  invitations?: InvitationFacts[]
+  /** Of the identity or its address, when a person removed the user. */
+  removed?: { of: 'identity' | 'address'; at: number }[]
+  otherWays?: Source[]
+  /** What the app chose, by conflict. */
+  choices?: Record<string, string>
 }
 
+/** What does not depend on the way in. */
+function common(identity: AssertedIdentity, given: Given, organization: Organization) {
+  const digest = hash(JSON.stringify(assertedOf(identity)))
+  const hashes = {
+    identity: identityHash(hash, identity),
+    address: emailHash(hash, identity.email?.address ?? ''),
+  }
+  const snapshot: Snapshot = {
+    byIdentity: given.byIdentity ?? null,
+    asserted: given.byIdentity && given.asserted === undefined ? digest : (given.asserted ?? null),
+    byId: null,
+    byVerifiedEmail: given.byVerifiedEmail ?? null,
+    byContactEmail: given.byContactEmail ?? [],
+    organizations: [
+      {
+        id: 'o',
+        version: organization.version,
+        status: 'active',
+        seatLimit: null,
+        seatsUsed: 0,
+        owners: 1,
+        ...given.seats,
+        ...given.storedOrganization,
+      },
+    ],
+    connection: null,
+    invitations: given.invitations ?? [],
+    removed: (given.removed ?? []).map(({ of, at }) => ({ hash: hashes[of], at })),
+  }
+  return {
+    identity,
+    proof: given.proof ?? null,
+    otherWays: given.otherWays ?? [],
+    snapshot,
+    choices: new Map(Object.entries(given.choices ?? {})),
+    hash,
+    digest,
+    now: 2000,
+    ids: { user: 'new', change: 'change', correlation: 'correlation' },
+  }
+}
+
+/** A sign-in by the connection of organization O. */
 export async function signIn(given: Given = {}): Promise<SignIn> {
   const { directory, connection, organization } = await entries(given.connection, given.organization)
-  const identity: AssertedIdentity = assertIdentity({
+  const identity = assertIdentity({
     source: 'connection:c',
     sourceVersion: connection.version,
     issuer: 'https://idp.example',
@@ -104,32 +179,21 @@ export async function signIn(given: Given = {}): Promise<SignIn> {
     at: 1000,
     ...given.identity,
   })
+  const facts = common(identity, given, organization)
+  const stored = {
+    id: 'c',
+    version: connection.version,
+    enabled: true,
+    epoch: 0,
+    held: null,
+    ...given.stored,
+  }
   return {
-    identity,
+    ...facts,
     way: { kind: 'connection', connection, organization },
     domain: identity.email ? await directory.domain(identity.email.domain) : null,
     ownDomain: null,
-    proof: given.proof ?? null,
-    snapshot: {
-      byIdentity: given.byIdentity ?? null,
-      byVerifiedEmail: given.byVerifiedEmail ?? null,
-      byContactEmail: given.byContactEmail ?? [],
-      organizations: [
-        {
-          id: 'o',
-          version: organization.version,
-          status: 'active',
-          seatLimit: null,
-          seatsUsed: 0,
-          owners: 1,
-          ...given.seats,
-          ...given.storedOrganization,
-        },
-      ],
-      connection: { id: 'c', version: connection.version, enabled: true, epoch: 0, ...given.stored },
-    },
-    now: 2000,
-    ids: { user: 'new', change: 'change', correlation: 'correlation' },
+    snapshot: { ...facts.snapshot, connection: stored },
   }
 }
 
@@ -164,7 +228,6 @@ export async function providerSignIn(given: GivenByProvider = {}): Promise<SignI
     },
   )
   const provider = (await directory.provider(given.provider ?? 'verifying'))!
-  const base = await signIn({ ...given, identity: {} })
   const identity = assertIdentity({
     source: `provider:${provider.id}`,
     sourceVersion: provider.version,
@@ -179,25 +242,20 @@ export async function providerSignIn(given: GivenByProvider = {}): Promise<SignI
   const existing = given.byIdentity ?? given.byVerifiedEmail
   const own = existing?.verifiedEmail?.split('@')[1]
   return {
-    ...base,
-    identity,
+    ...common(identity, given, organization),
     way: { kind: 'provider', provider },
     domain: identity.email ? await directory.domain(identity.email.domain) : null,
     ownDomain: own && own !== identity.email?.domain ? await directory.domain(own) : null,
-    snapshot: {
-      ...base.snapshot,
-      organizations: [{ ...base.snapshot.organizations[0]!, version: organization.version }],
-      connection: null,
-    },
   }
 }
 
 export const decideByProvider = async (given: GivenByProvider = {}): Promise<Plan> =>
   planSignIn(await providerSignIn(given))
 
-/** What a plan writes, one short word an operation. */
+/** What a plan writes, one short word an operation; what is kept of every new assertion is left out. */
 export function written(plan: Plan): string[] {
-  return (plan.changes?.ops ?? []).map((op) => {
+  const ops = (plan.changes?.ops ?? []).filter(({ op }) => op !== 'identity.assert')
+  return ops.map((op) => {
     switch (op.op) {
       case 'grant.add':
       case 'grant.remove':

@@ -90,7 +90,11 @@ describe('Users', () => {
     ['user suspended, found by e-mail', { byVerifiedEmail: user({ status: 'suspended' }) }, 'user_suspended'],
     [
       'membership suspended',
-      { byIdentity: known({ memberships: [{ organization: 'o', status: 'suspended', grants: [] }] }) },
+      {
+        byIdentity: known({
+          memberships: [{ organization: 'o', status: 'suspended', seat: false, grants: [] }],
+        }),
+      },
       'membership_suspended',
     ],
   ] as const)('%s: denied, never revived', async (_, given, reason) => {
@@ -130,7 +134,7 @@ describe('Users', () => {
   test('of several accounts that carry it none is claimed: each loses the address, and a new user is made', async () => {
     const plan = await decide({ byContactEmail: [carrier('one'), carrier('two')] })
     expect(plan).toMatchObject({ outcome: 'created', after: { user: { id: 'new' } } })
-    expect(plan.changes?.ops.slice(0, 2)).toEqual([
+    expect(plan.changes?.ops.filter(({ op }) => op === 'user.update')).toEqual([
       { op: 'user.update', id: 'one', set: { contactEmail: null } },
       { op: 'user.update', id: 'two', set: { contactEmail: null } },
     ])
@@ -272,7 +276,10 @@ describe('Roles', () => {
 
   test('a role that a person took away stays away', async () => {
     const plan = await decide({
-      byIdentity: known({ memberships: member(), tombstones: [{ organization: 'o', role: 'admin' }] }),
+      byIdentity: known({
+        memberships: member(),
+        tombstones: [{ organization: 'o', role: 'admin', at: 1500 }],
+      }),
       identity: groups('admins', 'watchers'),
     })
     expect(written(plan)).toEqual(['grant.add viewer sso:c'])
@@ -281,7 +288,7 @@ describe('Roles', () => {
   test('a default role that a group gives too is not revoked with the group', async () => {
     const connection = { groups: { map: { staff: ['member'] } } } as never
     const first = await decide({ connection, identity: groups('staff') })
-    expect(first.changes?.ops.at(-1)).toMatchObject({ role: 'member', basis: 'default' })
+    expect(first.changes?.ops).toContainEqual(expect.objectContaining({ role: 'member', basis: 'default' }))
     const later = await decide({ connection, byIdentity: joined(['member', 'sso:c', 'default']) })
     expect(written(later)).toEqual([])
   })
@@ -291,8 +298,15 @@ describe('Events', () => {
   test('one fact for each operation, and the first carries the trace', async () => {
     const plan = await decide({ identity: { groups: { kind: 'listed', values: ['admins'] } } })
     const events = plan.changes!.events
-    expect(events.map((event) => event.type)).toEqual(['created', 'linked', 'joined', 'granted', 'granted'])
-    expect(events.map((event) => event.seq)).toEqual([0, 1, 2, 3, 4])
+    expect(events.map((event) => event.type)).toEqual([
+      'created',
+      'linked',
+      'joined',
+      'granted',
+      'granted',
+      'asserted',
+    ])
+    expect(events.map((event) => event.seq)).toEqual([0, 1, 2, 3, 4, 5])
     expect(events[0]!.detail.trace).toEqual(plan.trace)
     expect(
       events.every(

@@ -1,0 +1,84 @@
+import { emailHash, identityHash } from './audit.js'
+import type { SignIn } from './plan.js'
+import type { Organization } from './policy.js'
+import type { InvitationFacts, Membership, Tombstone, UserFacts } from './store.js'
+
+/** What a person took away of somebody, and what newer invitations bring back. */
+export interface Removals {
+  /** The user was removed, and no invitation is newer. */
+  readonly gone: boolean
+  /** Hashes of a removed user that come back by an invitation. */
+  readonly restored: readonly string[]
+  /** The membership was removed, and no invitation is newer. */
+  readonly barred: boolean
+  /** Roles that stay away; `null` for the membership itself. */
+  readonly roles: ReadonlySet<string | null>
+  /** Invitations to the organization in question, for somebody who may join it. */
+  readonly accepted: readonly InvitationFacts[]
+  /** Tombstones that they lift. */
+  readonly lifted: readonly Tombstone[]
+  /** Every invitation that is good for this person, here or elsewhere. */
+  readonly open: readonly InvitationFacts[]
+  readonly finding: string
+}
+
+/**
+ * Weighs tombstones against invitations for the person's proved address. The newer of the two counts, and of two in
+ * the same moment the tombstone. An invitation lifts the removal of a membership and of its own role, of no other.
+ */
+export function weighTombstones(
+  { identity, snapshot, hash, now }: Pick<SignIn, 'identity' | 'snapshot' | 'hash' | 'now'>,
+  about: {
+    /** The account that is recognised or matched, or that is claimed. */
+    readonly user: UserFacts | null
+    readonly claimed: boolean
+    readonly organization: Organization | null
+    readonly member: Membership | null
+    /** Whether the address is proved. */
+    readonly trusted: boolean
+  },
+): Removals {
+  const { user, claimed, organization, member, trusted } = about
+  const address = trusted ? identity.email!.address : null
+  // Whoever is known here was not removed; what is claimed was never anybody's.
+  const hashes = [identityHash(hash, identity), ...(address === null ? [] : [emailHash(hash, address)])]
+  const gone = user && !claimed ? [] : snapshot.removed.filter((entry) => hashes.includes(entry.hash))
+  const stones = user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? []
+  const overruled = ({ organization: where, role, at }: InvitationFacts) =>
+    gone.some((entry) => entry.at >= at) ||
+    (where === organization?.id &&
+      stones.some((stone) => stone.at >= at && (stone.role === null || stone.role === role)))
+  const open = snapshot.invitations.filter(
+    (invitation) => invitation.email === address && invitation.expiresAt > now && !overruled(invitation),
+  )
+  const accepted = member
+    ? []
+    : open.filter(
+        ({ organization: where, role }) => where === organization?.id && organization.roles.includes(role),
+      )
+  const lifted =
+    accepted.length === 0
+      ? []
+      : stones.filter(({ role }) => role === null || accepted.some((invitation) => invitation.role === role))
+  const left = stones.filter((stone) => !lifted.includes(stone))
+  const barred = left.some(({ role }) => role === null)
+  const refused = gone.length > 0 && open.length === 0
+  return {
+    gone: refused,
+    restored: gone.map((entry) => entry.hash),
+    barred,
+    roles: new Set(left.map(({ role }) => role)),
+    accepted,
+    lifted,
+    open,
+    finding: refused
+      ? 'user_removed'
+      : barred
+        ? 'membership_removed'
+        : left.length > 0
+          ? 'roles_removed'
+          : lifted.length + gone.length > 0
+            ? 'overridden_by_invitation'
+            : 'none',
+  }
+}
