@@ -59,6 +59,8 @@ const catalog = {
   email_taken: [409, 'That address belongs to another account.'],
   last_owner: [409, 'Nobody else owns this organization. Please make somebody else an owner first.'],
   preview_required: [409, 'This change would take roles from many people. Please look at its preview first.'],
+  connection_enabled: [409, 'This way to sign in is still switched on. Please switch it off first.'],
+  request_invalid: [400, 'That cannot be done as it was asked for. Please check what was entered.'],
 } as const satisfies Record<string, readonly [status: number, publicMessage: string]>
 
 /** The closed union of error codes. */

@@ -117,7 +117,18 @@ export function importer({ store, vault, env, providers }: ImportPorts) {
     return { result: await commit(puts), outcome }
   }
 
-  return { write, reseal }
+  /** What enables or disables a kept connection, over the entry as it is now; null where it is so already. */
+  async function switched(id: string, enabled: boolean): Promise<Operation | null> {
+    const row = await store.entries.connection(id)
+    if (!row) throw new JitError('connection_unknown', `there is no connection "${id}"`)
+    const entry = entryOf('connection', row) as Kept
+    if (entry.enabled === enabled) return null
+    // Secrets stay as they are encrypted.
+    const put = connectionPut({ ...entry, enabled }, { ...entry, enabled })
+    return { ...put, kept: { ...put.kept, over: row.version } }
+  }
+
+  return { write, reseal, switched }
 }
 
 const byId = (a: { readonly id: string }, b: { readonly id: string }) => (a.id < b.id ? -1 : 1)

@@ -1,6 +1,7 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import * as z from 'zod'
+import { type Admin, administration } from './admin.js'
 import type { Hash } from './audit.js'
 import { type Background, background } from './background.js'
 import type { OnConflict } from './conflict.js'
@@ -82,6 +83,8 @@ export interface Jit {
   outbox: Deliveries
   /** Seals the audit trail and delivers to listeners; at least one process of the app must run it. */
   background: Background
+  /** What administrators do. */
+  admin: Admin
   /** Resolves when tables and directory are in the store; requests wait for it, start-up scripts may. */
   ready: () => Promise<void>
   /** What is set up oddly, by the directory and by the strategies' checks; logged at start as well. */
@@ -249,6 +252,7 @@ export function createJit(options: JitOptions): Jit {
       listeners.map((listener) => delivering(stored, listener)),
       { ready: ports.ready, log },
     ),
+    admin: administration(ports),
     ready: ports.ready,
     warnings,
     refusals: () => ({ ...counters }),

@@ -20,7 +20,10 @@ export interface JitResult {
 
 export interface SessionMembership extends Pick<Membership, 'organization' | 'status'> {
   readonly grants: readonly Pick<Grant, 'role' | 'source'>[]
-  /** Whether it counts in this session; a role from SSO does not in a session that came another way. */
+  /**
+   * Whether it counts in this session: one without a seat does not, and a role from SSO does not in a session that
+   * came another way.
+   */
   readonly active: boolean
   /** The roles that count in this session. */
   readonly roles: readonly string[]
@@ -66,7 +69,10 @@ export async function signedInUser(directory: Directory, via: Source, done: Prov
   }
 }
 
-/** The user of a session, in one read; null where the session has ended: the user gone or reset, or the way in. */
+/**
+ * The user of a session, in one read; null where the session has ended: the user gone or reset, the way in, or
+ * their membership of the organization whose way in it was suspended.
+ */
 export async function sessionUser(
   store: Store,
   directory: Directory,
@@ -83,6 +89,8 @@ export async function sessionUser(
     if (!(await directory.connection(id))?.enabled) return null
   }
   const organization = await organizationOf(directory, slot.via)
+  const member = record.memberships.find((entry) => entry.organization === organization)
+  if (member?.status === 'suspended') return null
   return {
     id: record.user.id,
     email: record.user.verifiedEmail,
@@ -108,6 +116,7 @@ async function inSession(
   const organization = await directory.organization(membership.organization)
   const open =
     membership.status === 'active' &&
+    membership.seat &&
     membership.organizationStatus === 'active' &&
     organization?.status === 'active' &&
     (bySso || !organization.requireSso)

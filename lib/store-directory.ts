@@ -14,7 +14,7 @@ import {
   type Organization,
   organizationSchema,
 } from './policy.js'
-import type { CommitResult, Directory, EntryRow, Store } from './store.js'
+import type { CommitResult, Directory, EntryRow, Operation, Store } from './store.js'
 import { type SecretKey, secretVault } from './vault.js'
 
 export interface StoreDirectoryOptions {
@@ -58,6 +58,12 @@ export interface StoreDirectory extends Directory {
    * @throws JitError `config_invalid` naming connection and key where a key is missing
    */
   rotate(): Promise<number>
+  /**
+   * What enables or disables a connection, to be committed with the events that tell of it; null where it is so
+   * already. It is written over the entry as it was read alone.
+   * @throws JitError `connection_unknown`
+   */
+  switched(connection: string, enabled: boolean): Promise<Operation | null>
   /** Afterwards this process answers with nothing older than this call. */
   refresh(): Promise<void>
 }
@@ -154,7 +160,7 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       await delay(Math.random() * 20 * 2 ** attempt)
     }
   }
-  const { write, reseal } = importer({ store, vault, env, providers })
+  const { write, reseal, switched } = importer({ store, vault, env, providers })
 
   return {
     organization: (id) =>
@@ -192,6 +198,10 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       }
       await refresh()
       return rotated
+    },
+    switched: async (connection, enabled) => {
+      await migrated()
+      return switched(connection, enabled)
     },
   }
 }

@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Acting, type AdminFacts, administer, type Disconnect } from './administer.js'
+import type { Command, Verb } from './administer-command.js'
+import { emailHash, identityHash } from './audit.js'
+import { within } from './deadline.js'
+import { JitError } from './errors.js'
+import { type ProvisionPorts, provisionDefaults } from './provision.js'
+import type { Directory, IdentityKey, Operation, Snapshot, Store } from './store.js'
+import type { StoreDirectory } from './store-directory.js'
+
+export type AdminPorts = Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>
+
+export interface AdminResult {
+  /** False where it was so already; then nothing was written. */
+  readonly changed: boolean
+  /** Id of the audit trail's decision; null where nothing changed. */
+  readonly decision: string | null
+}
+
+export type Done = AdminResult & { readonly invitation: string | null }
+
+/** Who asks. */
+export interface Call {
+  readonly by: string
+  readonly correlationId: string
+}
+
+/**
+ * Load, plan, commit. A conflict or an unknown outcome is loaded and planned again; a commit whose answer was lost
+ * and that landed is found in the audit trail.
+ * @throws JitError the planner's refusal; `unavailable` where it cannot be settled in five seconds
+ */
+export async function carryOut(ports: AdminPorts, command: Command | Disconnect, call: Call): Promise<Done> {
+  const { store, directory } = ports
+  const ids = { change: randomUUID(), invitation: randomUUID() }
+  const acting = { ...call, ids, now: ports.now() }
+  const until = performance.now() + provisionDefaults.deadline
+  const inTime = <T>(work: Promise<T>) => within(until - performance.now(), work)
+  let lost: Done | null = null
+  let refreshed = false
+  let obstacle: unknown = 'no attempt was made'
+  for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
+    if (attempt > 0) await delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
+    if (performance.now() >= until) break
+    try {
+      const facts = await inTime(factsOf(ports, command))
+      let done: Done | null = lost && (await inTime(landed(store, command, acting))) ? lost : null
+      if (!done) {
+        const plan = administer(command, facts, acting)
+        if ('refused' in plan) {
+          if (plan.refused === 'connection_changed' && directory.refresh && !refreshed) {
+            // What the directory remembers is older than what the store just said.
+            await inTime(directory.refresh())
+            refreshed = true
+            attempt--
+            continue
+          }
+          const { correlationId } = call
+          throw new JitError(plan.refused, `jit.admin.${command.verb}: ${plan.why}`, { correlationId })
+        }
+        const { invitation } = plan
+        if (plan.kind === 'nothing') return { changed: false, decision: null, invitation }
+        done = { changed: true, decision: ids.change, invitation }
+        const sent = done
+        const result = await inTime(store.commit(plan.changes)).catch((error: unknown) => {
+          lost = sent
+          throw error
+        })
+        if (!result.committed) {
+          obstacle = result.conflict
+          refreshed = false
+          continue
+        }
+        lost = done
+      }
+      // So that this process at least is up to date.
+      if (rewriting.has(command.verb)) await inTime(Promise.resolve(directory.refresh?.()))
+      return done
+    } catch (error) {
+      if (error instanceof JitError) throw error
+      obstacle = error
+    }
+  }
+  const detail = obstacle instanceof Error ? obstacle.message : JSON.stringify(obstacle)
+  throw new JitError(
+    'unavailable',
+    `jit.admin.${command.verb} could not be settled in time; last obstacle: ${detail}`,
+    { cause: obstacle, correlationId: call.correlationId },
+  )
+}
+
+/** Verbs that write an entry of the directory. */
+const rewriting: ReadonlySet<string> = new Set<Verb>([
+  'enableConnection',
+  'disableConnection',
+  'deleteConnection',
+])
+
+async function landed(store: Store, command: Command | Disconnect, { now, ids }: Acting): Promise<boolean> {
+  const about = 'user' in command && command.user !== null ? { user: command.user } : {}
+  const { rows } = await store.events({ ...about, from: now, to: now + 1, limit: 1000 })
+  return rows.some(({ change }) => change === ids.change)
+}
+
+/** What a command may name, whichever it is. */
+interface Named {
+  readonly user?: string | null
+  readonly organization?: string | undefined
+  readonly invitation?: string
+  readonly email?: string | undefined
+  readonly identity?: IdentityKey | undefined
+  readonly connection?: string
+  readonly grants?: 'revoke' | { readonly adoptBy: string }
+}
+
+async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promise<AdminFacts> {
+  const { store, directory } = ports
+  const hash = await ports.hash()
+  const { user, organization, invitation, email: address, identity, connection, grants }: Named = command
+  const email = address ?? null
+  const about = { ...(user != null && { user }), ...(invitation !== undefined && { invitation }) }
+  // Without an organization it is about all that the user is in, and the one they are invited to.
+  const record = organization === undefined && user != null ? await store.user(user) : null
+  const invited =
+    command.verb === 'accept'
+      ? (await store.load({ ...about, email: null, organizations: [] })).invitations
+      : []
+  const place = organization ?? invited[0]?.organization
+  const organizations = record?.memberships.map((member) => member.organization) ?? []
+  const snapshot = await store.load({
+    ...about,
+    email,
+    ...(connection !== undefined && { source: `connection:${connection}` as const }),
+    organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
+    hashes: [
+      ...(email === null ? [] : [emailHash(hash, email)]),
+      ...(identity ? [identityHash(hash, identity)] : []),
+    ],
+  })
+  if (record && record.user.version !== snapshot.byId?.version) {
+    throw new Error('the account changed between two reads')
+  }
+  return {
+    snapshot,
+    organization: place === undefined ? null : await directory.organization(place),
+    connection: connection !== undefined && grants ? await directory.connection(connection) : null,
+    adopter: typeof grants === 'object' ? await directory.connection(grants.adoptBy) : null,
+    put:
+      command.verb === 'enableConnection' || command.verb === 'disableConnection'
+        ? await switched(directory, command.connection, command.verb === 'enableConnection')
+        : null,
+    removed: command.verb === 'readmitUser' ? await removedWith(store, snapshot) : [],
+    hash,
+  }
+}
+
+async function switched(
+  directory: Directory,
+  connection: string,
+  enabled: boolean,
+): Promise<Operation | null> {
+  const kept = directory as Partial<StoreDirectory>
+  if (kept.switched) return kept.switched(connection, enabled)
+  throw new JitError(
+    'config_invalid',
+    `connection "${connection}" is not kept in the store; set "enabled": ${enabled} where it is configured`,
+  )
+}
+
+/** The hashes of a removed user, by one of them: they were put in one change. */
+async function removedWith(store: Store, { removed }: Snapshot): Promise<string[]> {
+  const hashes = new Set(removed.map(({ hash }) => hash))
+  for (const { hash, at } of removed) {
+    const { rows } = await store.events({ type: 'removed', from: at, to: at + 1, limit: 1000 })
+    const told = rows.filter(({ type, detail }) => type === 'removed' && typeof detail.hash === 'string')
+    const change = told.find(({ detail }) => detail.hash === hash)?.change
+    for (const event of told) if (event.change === change) hashes.add(event.detail.hash as string)
+  }
+  return [...hashes]
+}

@@ -1,0 +1,97 @@
+import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
+import type { CommandOf } from './administer-command.js'
+import { memberOf, policyOf, stoneOf, withMember } from './administer-members.js'
+import { emailHash } from './audit.js'
+import type { Operation } from './store.js'
+
+/**
+ * Invites an address. One that waits already with the same role stands for it, unless what it would have to lift
+ * was taken away since.
+ */
+export function invite(
+  { organization, email, role, expiresIn }: CommandOf<'invite'>,
+  facts: AdminFacts,
+  { now, ids }: Acting,
+): Draft | Refused {
+  const policy = policyOf(facts, organization, role)
+  if ('refused' in policy) return policy
+  const { snapshot, hash } = facts
+  const invited = snapshot.byVerifiedEmail
+  const stones = [null, role].flatMap((what) => (invited && stoneOf(invited, organization, what)) ?? [])
+  const removed = snapshot.removed.filter((entry) => entry.hash === emailHash(hash, email))
+  const taken = Math.max(...[...stones, ...removed].map(({ at }) => at), Number.NEGATIVE_INFINITY)
+  const waiting = snapshot.invitations.find(
+    (entry) =>
+      entry.organization === organization &&
+      entry.email === email &&
+      entry.role === role &&
+      entry.expiresAt > now &&
+      entry.at > taken,
+  )
+  if (waiting) return { ops: [], invitation: waiting.id }
+  const id = ids.invitation
+  const made = { id, organization, email, role, at: now, expiresAt: now + expiresIn }
+  return { policy, invitation: id, ops: [{ op: 'invitation.create', ...made }] }
+}
+
+export function withdraw(
+  { invitation: id, organization }: CommandOf<'withdraw'>,
+  { snapshot }: AdminFacts,
+): Draft | Refused {
+  const found = snapshot.invitations.find((entry) => entry.id === id && entry.organization === organization)
+  return found ? { ops: [{ op: 'invitation.withdraw', id, organization }] } : notForThem(id)
+}
+
+/** Joins by an invitation for the person's own proved address, or adds its role to the membership they have. */
+export function accept(
+  { invitation: id, user: person }: CommandOf<'accept'>,
+  facts: AdminFacts,
+  { now }: Acting,
+): Draft | Refused {
+  const { snapshot } = facts
+  const user = snapshot.byId
+  if (!user) return { refused: 'user_unknown', why: `there is no user "${person}"` }
+  const source = `invitation:${id}` as const
+  if (user.memberships.some(({ grants }) => grants.some((entry) => entry.source === source)))
+    return { ops: [] }
+  const invitation = snapshot.invitations.find((entry) => entry.id === id)
+  if (!invitation || invitation.expiresAt <= now || invitation.email !== user.verifiedEmail)
+    return notForThem(id)
+  const { organization, role } = invitation
+  const stones = [null, role].flatMap((what) => stoneOf(user, organization, what) ?? [])
+  if (stones.some(({ at }) => at >= invitation.at)) return notForThem(id)
+  if (user.status !== 'active') return { refused: 'user_suspended', why: `user "${person}" is suspended` }
+  const policy = policyOf(facts, organization, role)
+  if ('refused' in policy) return policy
+  const member = memberOf(user, organization)
+  if (member?.status === 'suspended') {
+    return {
+      refused: 'membership_suspended',
+      why: `the membership of "${person}" in "${organization}" is suspended`,
+    }
+  }
+
+  const stored = snapshot.organizations.find((entry) => entry.id === organization)!
+  const free = stored.seatLimit === null || stored.seatsUsed < stored.seatLimit
+  const seat = free || policy.whenFull === 'deny'
+  const ops: Operation[] = stones.map((stone) => ({
+    op: 'tombstone.remove',
+    user: user.id,
+    organization,
+    role: stone.role,
+  }))
+  if (!member) {
+    ops.push({ op: 'membership.create', user: user.id, organization, status: 'active', seat, at: now })
+  }
+  const given = { role, source, basis: 'person' } as const
+  ops.push({ op: 'grant.add', user: user.id, organization, ...given, at: now, because: 'by invitation' })
+  const before = member ?? { organization, status: 'active' as const, seat, grants: [] }
+  const after = withMember(user, { ...before, grants: [...before.grants, given] })
+  return { user, after, policy, accepts: invitation, invitation: id, ops }
+}
+
+/** One answer whatever is wrong with it, so that it tells nothing about other people's. */
+const notForThem = (id: string): Refused => ({
+  refused: 'invitation_unknown',
+  why: `invitation "${id}" is not pending, has expired, or is for somebody else or another organization`,
+})
