@@ -381,6 +381,24 @@ export function keptDirectoryContract(
       await eventually(async () => JSON.stringify(await seen()) === JSON.stringify(after), 1_500)
     })
 
+    check('a connection that was removed is forgotten by another process too', async (fresh) => {
+      const { directory, store } = fresh
+      await directory.import(tenants)
+      const second = await fresh.another()
+      for (const one of [directory, second]) {
+        assert.equal((await one.connection('acme-oidc'))?.id, 'acme-oidc')
+        assert.deepEqual(await answers(one, 'acme.test'), ['acme', 'acme-oidc'])
+      }
+      const ops = [{ op: 'connection.remove', id: 'acme-oidc' }] as const
+      await store.commit({ id: 'remove', expect: [], guards: [], ops, events: [] })
+      for (const one of [directory, second]) {
+        await one.refresh()
+        assert.equal(await one.connection('acme-oidc'), null)
+        assert.deepEqual(await answers(one, 'acme.test'), ['acme'])
+        assert.deepEqual(await answers(one, 'globex.example'), ['globex', 'globex-oidc'])
+      }
+    })
+
     check('a subdomain that was nobody’s is seen to have an owner', async ({ directory, another }) => {
       await directory.import(tenants)
       const other = await another()

@@ -7,7 +7,9 @@ import { auditEvents } from './store-events.js'
 import { outbox } from './store-outbox.js'
 import { people } from './store-people.js'
 import { readsAndWrites } from './store-reads-and-writes.js'
+import { revocations } from './store-revocations.js'
 import { trail } from './store-trail.js'
+import { waysIn } from './store-ways-in.js'
 
 export interface StoreFixture {
   /** A store on an empty place of its own; the suite migrates it. */
@@ -26,11 +28,13 @@ export interface StoreFixture {
  */
 export function storeContract(options: Runner & { readonly factory: () => Promise<StoreFixture> }): void {
   options.describe('store: reads and writes', () => readsAndWrites(options, options.factory))
-  options.describe('store: people and their ways in', () => people(options, options.factory))
+  options.describe('store: people', () => people(options, options.factory))
+  options.describe('store: ways in', () => waysIn(options, options.factory))
   options.describe('store: audit events', () => auditEvents(options, options.factory))
   options.describe('store: kept entries', () => keptEntries(options, options.factory))
   options.describe('store: atomicity', () => atomicity(options, options.factory))
   options.describe('store: concurrency', () => concurrency(options, options.factory))
   options.describe('store: seals', () => trail(options, options.factory))
+  options.describe('store: revocations', () => revocations(options, options.factory))
   options.describe('store: deliveries', () => outbox(options, options.factory))
 }
