@@ -21,18 +21,22 @@ export const provisionPorts = (store: Store, directory: Directory): ProvisionPor
 
 /** The same, with tables and directory entries in place. */
 export async function prepared(store: Store, directory: Directory): Promise<ProvisionPorts> {
-  const strategies = ['oidc', 'saml'].map((protocol) => ({
-    protocol,
-    attemptKey: () => undefined,
-    begin: never,
-    complete: never,
-  }))
+  const strategies = [
+    ...['oidc', 'saml', 'social'].map((protocol) => ({
+      protocol,
+      attemptKey: () => undefined,
+      begin: never,
+      complete: never,
+    })),
+    { protocol: 'email', send: never, redeem: never },
+  ]
   await createJit({
     baseUrl: 'http://localhost',
     store,
     lock: memoryLock(),
     once: memoryOnce(),
     directory,
+    log: () => {},
     strategies: strategies as unknown as Strategy[],
   }).ready()
   return provisionPorts(store, directory)
