@@ -43,6 +43,9 @@ export type {
   SamlConnection,
   SocialProvider,
 } from './policy.js'
+export type { PolicyInput } from './policy-change.js'
+export type { OrganizationPreview, PersonPreview, Preview, RoleChange } from './preview.js'
+export type { RevocationsOptions } from './revocations.js'
 export type { JitResult, JitUser, SessionMembership } from './session.js'
 export type * from './store.js'
 export {
@@ -67,3 +70,4 @@ export {
 } from './strategy.js'
 export type * from './trail.js'
 export type { SecretKey } from './vault.js'
+export type { Absence, AbsenceFinding, Origin, Why } from './why.js'

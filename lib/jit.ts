@@ -16,9 +16,14 @@ import { type Deliveries, deliveries, delivering, type Listener, listenersSchema
 import { usePassport } from './passport.js'
 import type { Plan } from './plan.js'
 import type { EmailProvider } from './policy.js'
+import { changesOf, heldSyncs, type PolicyInput, policiesOf } from './policy-change.js'
+import { type Preview, preview } from './preview.js'
+import { guarding, type RevocationsOptions, revocationsSchema } from './revocations.js'
 import { routes } from './routes.js'
-import type { Directory, Lock, Once, Operation, Store } from './store.js'
+import { prepare } from './start.js'
+import type { Directory, Lock, Once, Store } from './store.js'
 import type { EmailStrategy, Entry, Strategy } from './strategy.js'
+import { type Why, why } from './why.js'
 
 /** A line of the log; never holds a token, a code or an assertion. */
 export interface LogEntry {
@@ -54,6 +59,11 @@ export interface JitOptions {
    * same listeners. What was sealed before a listener was there is not delivered to it.
    */
   listeners?: readonly Listener[]
+  /**
+   * How much a sync may revoke: one that took more within the window is held, and so is at start one whose changed
+   * policy would. A directory in the store has the same option, for its imports.
+   */
+  revocations?: RevocationsOptions
   /** Takes log lines; by default they go to standard error as JSON. */
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
@@ -77,6 +87,13 @@ export interface Jit {
   errorPage: () => ReturnType<typeof middleware.errorPage>
   /** The plan and its trace for somebody who might sign in; writes nothing. */
   explain: (hypothesis: Hypothesis) => Promise<Plan>
+  /** Where each grant of a person in an organization comes from, and why they have no more. */
+  why: (user: string, organization: string) => Promise<Why>
+  /**
+   * What a policy that is to come would do to the people whom the changed connections know, compared with the one in
+   * force. An input that changes none is about those whose sync is held: what they will do once it is let go.
+   */
+  preview: (input: PolicyInput, options?: { readonly people?: number }) => Promise<Preview>
   /** The audit trail: decisions by user, organization and so on, as lines of JSON, and whether they are unaltered. */
   audit: Audit
   /** What was delivered to listeners, and what could not be. */
@@ -117,6 +134,7 @@ const optionsSchema = z.object({
   hashKey: z.string().min(32, 'at least 32 random characters').optional(),
   onConflict: z.custom<OnConflict>((value) => typeof value === 'function', 'a function').optional(),
   listeners: listenersSchema,
+  revocations: revocationsSchema,
   strategies: z
     .array(
       z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
@@ -144,7 +162,7 @@ export function createJit(options: JitOptions): Jit {
   if (!parsed.success) {
     fail(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
   }
-  const { baseUrl, path, returnTo } = parsed.data!
+  const { baseUrl, path, returnTo, revocations: limit } = parsed.data!
   for (const key of ['allow', 'lookup'] as const) {
     if (options.fetch && options.outbound?.[key])
       fail([`outbound.${key}: it has no effect, because with "fetch" the app sends the requests itself`])
@@ -221,7 +239,7 @@ export function createJit(options: JitOptions): Jit {
       return error
     },
     ready: () => {
-      starting ??= prepare(options.store, options.directory).catch((cause) => {
+      starting ??= prepare(ports, limit).catch((cause) => {
         starting = null
         throw new JitError(
           'unavailable',
@@ -245,11 +263,27 @@ export function createJit(options: JitOptions): Jit {
       await ports.ready()
       return explain(ports, await suppose(options.directory, hypothesis, now()))
     },
+    why: async (user, organization) => {
+      await ports.ready()
+      return why(options.store, user, organization)
+    },
+    preview: async (input, { people } = {}) => {
+      const policies = policiesOf(input)
+      await ports.ready()
+      await options.directory.refresh?.()
+      const { domain } = options.directory
+      const changed = await changesOf(options.directory, policies)
+      const changes = changed.length > 0 ? changed : await heldSyncs(options.store, policies)
+      return preview({ store: options.store, domain, now }, changes, {
+        limit,
+        ...(people !== undefined && { people }),
+      })
+    },
     audit: audit(options.store, ports.ready),
     outbox: deliveries(options.store, ports.ready, now),
     background: background(
       sealing(stored, listeners),
-      listeners.map((listener) => delivering(stored, listener)),
+      [...listeners.map((listener) => delivering(stored, listener)), guarding(ports, limit)],
       { ready: ports.ready, log },
     ),
     admin: administration(ports),
@@ -303,29 +337,4 @@ function fail(problems: string[]): never {
 async function keyedHash({ hashKey, store }: Pick<JitOptions, 'hashKey' | 'store'>): Promise<Hash> {
   const key = hashKey ?? (await store.hashKey())
   return (value) => createHmac('sha256', key).update(value).digest('base64url')
-}
-
-/** Tables first, then a row for each entry of a static directory, so that guards have rows to stand on. */
-async function prepare(store: Store, directory: Directory): Promise<void> {
-  await store.migrate()
-  const puts: Operation[] = [
-    ...(directory.entries?.organizations ?? []).map(
-      ({ id, version, name, status, seatLimit }) =>
-        ({ op: 'organization.put', id, version, name, status, seatLimit }) as const,
-    ),
-    ...(directory.entries?.connections ?? []).map(
-      ({ id, version, organization, enabled }) =>
-        ({ op: 'connection.put', id, version, organization, enabled }) as const,
-    ),
-  ]
-  const batch = 500
-  for (let at = 0; at < puts.length; at += batch) {
-    const ops = puts.slice(at, at + batch)
-    for (let attempt = 1; ; attempt++) {
-      const result = await store.commit({ id: randomUUID(), expect: [], guards: [], ops, events: [] })
-      if (result.committed) break
-      if (attempt === 5)
-        throw new Error(`the directory could not be written: ${JSON.stringify(result.conflict)}`)
-    }
-  }
 }

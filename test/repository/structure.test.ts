@@ -72,11 +72,13 @@ describe('Import directions', () => {
     )
   })
 
-  test('only provision, start-up, import and no other file of the engine commits', () => {
+  test('only sign-ins, administration, start-up, import, the hold of a sync and no other file of the engine commit', () => {
     const writers = all.filter(
       (file) => file.startsWith('lib/') && readFileSync(join(root, file), 'utf8').includes('.commit('),
     )
-    expect(writers.sort()).toEqual(['lib/import.ts', 'lib/jit.ts', 'lib/provision.ts'])
+    expect(writers.sort()).toEqual(
+      ['admin-commit', 'import', 'provision', 'revocations', 'start'].map((name) => `lib/${name}.ts`),
+    )
   })
 
   test('no file of the engine imports in a circle, types aside', () => {
