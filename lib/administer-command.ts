@@ -29,11 +29,18 @@ const identity = z.strictObject({
   subject: text,
 })
 
-/** Null clears one. Names that mean something to JavaScript are refused. */
-const attributes = z.record(
-  text.max(64).refine((name) => !(name in {}), 'cannot name an attribute'),
-  plain(identityLimits.attribute).nullable(),
-)
+/** Null clears one. Names that mean something to JavaScript are refused; a record would leave out the first of them. */
+const attributes = z
+  .custom<Readonly<Record<string, string | null>>>(
+    (value) => !Object.hasOwn(Object(value), '__proto__'),
+    '"__proto__" cannot name an attribute',
+  )
+  .pipe(
+    z.record(
+      text.max(64).refine((name) => !(name in {}), 'cannot name an attribute'),
+      plain(identityLimits.attribute).nullable(),
+    ),
+  )
 
 const asks = z.strictObject
 const person = { user: text }
