@@ -69,17 +69,15 @@ export function outbound(
   const networks = allow.map((text) =>
     ipaddr.parseCIDR(isIP(text) ? `${text}/${isIP(text) === 4 ? 32 : 128}` : text),
   )
-  const mayAsk = (entry: Entry, address: string) => {
+  const forbidden = (entry: Entry, address: string) => {
     const range = rangeOf(address)
-    if (range === 'public' || (range === 'loopback' && isInsecure(entry))) return true
-    if (!isIP(address)) return false
-    const found = ipaddr.process(address)
-    return networks.some(([network, bits]) => network.kind() === found.kind() && found.match(network, bits))
+    if (range === 'public' || (range === 'loopback' && isInsecure(entry))) return null
+    const found = parse(address)
+    const allowed = ([network, bits]: (typeof networks)[number]) =>
+      network.kind() === found!.kind() && found!.match(network, bits)
+    if (found && networks.some(allowed)) return null
+    return `${found ?? address} is no public address (${range}); if it is meant, allow it with createJit({ outbound: { allow: ["${found ?? address}"] } })`
   }
-  const forbidden = (entry: Entry, address: string) =>
-    mayAsk(entry, address)
-      ? null
-      : `${address} is no public address (${rangeOf(address)}); if it is meant, allow it with createJit({ outbound: { allow: ["${address}"] } })`
 
   const refused: Outbound['refused'] = (entry, text) => {
     if (!URL.canParse(text)) return 'this is not a URL'
@@ -99,7 +97,7 @@ export function outbound(
       if (addresses.length === 0) throw new Error(`${name} has no address`)
       for (const address of addresses) {
         const problem = forbidden(entry, address)
-        if (problem) throw new Error(`${name} leads to an address that is not asked: ${problem}`)
+        if (problem) throw new Error(`${name}: ${problem}`)
       }
       return addresses.map((address) => ({ address, family: isIP(address) }))
     }
@@ -161,8 +159,8 @@ const isInsecure = (entry: Entry) => 'allowInsecureRequests' in entry && entry.a
  * where it is public.
  */
 export function rangeOf(address: string): string {
-  if (!isIP(address)) return 'no address'
-  const parsed = ipaddr.process(address)
+  const parsed = parse(address)
+  if (!parsed) return 'no address'
   const range = parsed.range()
   if (parsed instanceof ipaddr.IPv4) {
     // Public by its number alone: Azure's host answers there, with what the machine is entitled to.
@@ -176,6 +174,14 @@ export function rangeOf(address: string): string {
   if (range !== 'unicast') return range
   // What IANA has not handed out is nobody's public address.
   return parsed.match(ipaddr.parseCIDR('2000::/3')) ? 'public' : 'unassigned'
+}
+
+/** Mapped addresses become the IPv4 they are; a zone is no part of the address. */
+function parse(address: string): ipaddr.IPv4 | ipaddr.IPv6 | null {
+  if (!isIP(address)) return null
+  if (isIP(address) === 4) return ipaddr.IPv4.parse(address)
+  // In the form of the URL standard, because `ipaddr.js` reads `::127.0.0.1` as a mapped address.
+  return ipaddr.process(hostOf(new URL(`http://[${address.replace(/%.*/, '')}]`)))
 }
 
 interface Answer extends Pick<Response, 'status' | 'headers'> {

@@ -85,7 +85,7 @@ async function discover(party: RelyingParty, services: Services): Promise<string
     throw new JitError('idp_unreachable', `${where}: ${what}`)
   }
   // Sign-ins that wait for it share one request, so the deadline of one is not its own.
-  const server = await discovered(party, strictFetch(party, services.fetch)).catch((error: unknown) => {
+  const server = await discovered(party, strictFetch(party, services)).catch((error: unknown) => {
     const own = inCauses(error, JitError)
     if (own) throw own
     const mismatch = inCauses(error, client.ClientError)
@@ -138,7 +138,7 @@ async function configure(
     async () => new Response(document, { headers: { 'content-type': 'application/json' } }),
     services,
   )
-  configuration[client.customFetch] = strictFetch(party, services.fetch, services.signal)
+  configuration[client.customFetch] = strictFetch(party, services, services.signal)
   client.enableNonRepudiationChecks(configuration)
   return configuration
 }
@@ -171,12 +171,12 @@ function clientAuthentication({ clientAuthentication, clientSecret }: RelyingPar
 /** `fetch` for the library: what no sign-in can go on with is refused before it is read. */
 function strictFetch(
   { where }: RelyingParty,
-  fetch: Services['fetch'],
+  services: Services,
   deadline?: AbortSignal,
 ): client.CustomFetch {
   return async (url, init) => {
     const signals = [init.signal, deadline].filter((signal) => signal !== undefined)
-    const response = await fetch(url, { ...(init as RequestInit), signal: AbortSignal.any(signals) })
+    const response = await services.fetch(url, { ...(init as RequestInit), signal: AbortSignal.any(signals) })
     const { status, headers } = response
     const body = await response.text()
     const answer = jsonObject(body)

@@ -65,6 +65,7 @@ async function build(app: express.Express, server: Awaited<ReturnType<typeof lis
     log: (entry) => log.push(entry),
     now,
     ...(options.fetch && { fetch: options.fetch }),
+    ...(options.outbound && { outbound: options.outbound }),
   })
   const instance = new passport.Passport()
   app.disable('x-powered-by')
