@@ -6,7 +6,6 @@ import ipaddr from 'ipaddr.js'
 import * as z from 'zod'
 import { requestLimit } from './deadline.js'
 import { JitError } from './errors.js'
-import type { Entry } from './strategy.js'
 
 /** Limits of the requests that the kit makes to identity providers. */
 export interface OutboundOptions {
@@ -46,6 +45,13 @@ export const outboundSchema = z
   })
   .prefault({})
 
+/** On whose behalf an address is asked: a connection, a provider, or whatever else an operator gave an address. */
+export interface Asker {
+  readonly id: string
+  readonly protocol: string
+  readonly allowInsecureRequests?: boolean
+}
+
 /** The kit's way out, made once for an app. SAML needs none: an IdP's metadata is part of the configuration. */
 export interface Outbound {
   /**
@@ -53,9 +59,9 @@ export interface Outbound {
    * size before it is handed over, and only a public address is connected to, or one that is allowed.
    * @throws JitError `idp_unreachable` naming the entry, the address and what is wrong
    */
-  readonly fetch: (entry: Entry) => typeof globalThis.fetch
+  readonly fetch: (entry: Asker) => typeof globalThis.fetch
   /** Why a URL of an entry would never be asked, as far as it shows without the network; null where it may be. */
-  readonly refused: (entry: Entry, url: string) => string | null
+  readonly refused: (entry: Asker, url: string) => string | null
 }
 
 /**
@@ -69,7 +75,7 @@ export function outbound(
   const networks = allow.map((text) =>
     ipaddr.parseCIDR(isIP(text) ? `${text}/${isIP(text) === 4 ? 32 : 128}` : text),
   )
-  const forbidden = (entry: Entry, address: string) => {
+  const forbidden = (entry: Asker, address: string) => {
     const range = rangeOf(address)
     if (range === 'public' || (range === 'loopback' && isInsecure(entry))) return null
     const found = parse(address)
@@ -91,7 +97,7 @@ export function outbound(
   }
 
   /** Resolves a name for a connection: what it is given here is what it connects to, so nothing can change between. */
-  const lookupFor = (entry: Entry): LookupFunction => {
+  const lookupFor = (entry: Asker): LookupFunction => {
     const resolve = async (name: string) => {
       const addresses = await lookup(name)
       if (addresses.length === 0) throw new Error(`${name} has no address`)
@@ -151,7 +157,7 @@ export function outbound(
 }
 
 /** The one way to plain http and to this machine: an operator who says of an entry that it is for development. */
-const isInsecure = (entry: Entry) => 'allowInsecureRequests' in entry && entry.allowInsecureRequests
+const isInsecure = (entry: Asker) => entry.allowInsecureRequests === true
 
 /**
  * `public`, or the special purpose an address is set aside for, by IANA's registries as `ipaddr.js` knows them. An

@@ -2,7 +2,6 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import tls from 'node:tls'
-import type { Entry } from 'passport-jit'
 import { generate } from 'selfsigned'
 import { afterAll, afterEach, beforeAll, vi } from 'vitest'
 import { type Outbound, type OutboundOptions, outbound, outboundSchema } from '../../lib/outbound.js'
@@ -100,8 +99,7 @@ export function peers() {
   return at
 }
 
-const entry = (allowInsecureRequests: boolean) =>
-  ({ id: 'acme', protocol: 'oidc', allowInsecureRequests }) as Entry
+const entry = (allowInsecureRequests: boolean) => ({ id: 'acme', protocol: 'oidc', allowInsecureRequests })
 
 /** The guard with these options: `ask` for an entry as it should be, `askPlainly` for one set up for developing. */
 export function guard(options: OutboundOptions = {}, own?: typeof fetch) {
