@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { configure, versioned } from './configuration.js'
 import { JitError } from './errors.js'
 import { candidates, type DirectoryInput, type Provider } from './policy.js'
+import type { Policies } from './policy-change.js'
 import type { CommitResult, Directory, EntryRow, KnownEntries, Operation, Store } from './store.js'
 import type { Vault } from './vault.js'
 
@@ -12,12 +13,14 @@ interface ImportPorts {
   readonly env: NodeJS.ProcessEnv | undefined
   /** The app-wide ways in, about which the linter knows something to say. */
   readonly providers: readonly Provider[]
+  /** Throws where policies that are to come must be looked at first. */
+  readonly accepted: (known: KnownEntries, policies: Policies, digest: string | undefined) => Promise<void>
 }
 
 type Kept = { readonly id: string; readonly organization: string; readonly enabled: boolean }
 
 /** Writes to the entries of the store, each once: whoever calls tries a conflict again. */
-export function importer({ store, vault, env, providers }: ImportPorts) {
+export function importer({ store, vault, env, providers, accepted }: ImportPorts) {
   const commit = (ops: readonly Operation[]): Promise<CommitResult> =>
     ops.length === 0
       ? Promise.resolve({ committed: true })
@@ -33,8 +36,9 @@ export function importer({ store, vault, env, providers }: ImportPorts) {
     }
   }
 
-  async function write(source: DirectoryInput | Pick<Directory, 'entries'>) {
-    const { known, organizations, connections, warnings } = await checked(source)
+  async function write(source: DirectoryInput | Pick<Directory, 'entries'>, accept: string | undefined) {
+    const { known, policies, organizations, connections, warnings } = await checked(source)
+    await accepted(known, policies, accept)
     const rows = new Map(known.organizations.map((row) => [row.id, row]))
     const connectionRows = new Map(known.connections.map((row) => [row.id, row]))
     const organizationPuts = organizations
@@ -100,7 +104,7 @@ export function importer({ store, vault, env, providers }: ImportPorts) {
             env ?? {},
             problems,
           )
-    return { known, organizations, connections, warnings }
+    return { known, policies: alone, organizations, connections, warnings }
   }
 
   /** Encrypts the secrets of a page of connections anew, where they are not encrypted by the first key. */

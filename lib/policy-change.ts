@@ -43,10 +43,8 @@ const besides = new Set([
 
 /** Whether two entries are the same to the rules. */
 export function samePolicy(one: object, other: object): boolean {
-  const rules = (entry: object) =>
-    Object.fromEntries(
-      Object.entries(entry).filter(([key, value]) => !besides.has(key) && value !== undefined),
-    )
+  const rules = (entry: object): unknown =>
+    JSON.parse(JSON.stringify(Object.fromEntries(Object.entries(entry).filter(([key]) => !besides.has(key)))))
   return isDeepStrictEqual(rules(one), rules(other))
 }
 

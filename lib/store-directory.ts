@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type * as z from 'zod'
+import { requireAcceptance } from './acceptance.js'
 import { configure, deepFreeze } from './configuration.js'
 import { directoryCache } from './directory-cache.js'
 import { JitError } from './errors.js'
@@ -14,6 +15,8 @@ import {
   type Organization,
   organizationSchema,
 } from './policy.js'
+import type { PolicyInput } from './policy-change.js'
+import { type RevocationsOptions, revocationsSchema } from './revocations.js'
 import type { CommitResult, Directory, EntryRow, Operation, Store } from './store.js'
 import { type SecretKey, secretVault } from './vault.js'
 
@@ -28,6 +31,11 @@ export interface StoreDirectoryOptions {
    * administrator types may reach `import`, and a secret is sent to the issuer they name.
    */
   readonly env?: NodeJS.ProcessEnv
+  /**
+   * How much an import may take from people without its preview being accepted: the option of `createJit`, whose
+   * `window` means nothing here.
+   */
+  readonly revocations?: RevocationsOptions
   /** Characters of entries held in memory at most; 16 million by default, which is some 6,000 tenants in use. */
   readonly cacheSize?: number
 }
@@ -47,10 +55,13 @@ export interface StoreDirectory extends Directory {
    * What has not changed is not written, so importing twice is importing once. Organizations that the input does
    * not name stay; of one that it names it must name every connection, and `enabled: false` switches one off.
    * App-wide ways in are not kept: they are the option `providers`.
+   * @param options.accept the digest of a preview: an import that takes more than `revocations` allows, or anything
+   *   from the only owner of an organization, is written where it has this very effect
    * @throws JitError `config_invalid` with every problem, such as a domain that another organization owns;
-   *   `unavailable` where others write at the same time for too long
+   *   `preview_required` with what would be taken and the digest; `unavailable` where others write at the same time
+   *   for too long
    */
-  import(source: DirectoryInput | Pick<Directory, 'entries'>): Promise<ImportResult>
+  import(source: PolicyInput, options?: { readonly accept?: string }): Promise<ImportResult>
   /**
    * Encrypts every secret anew that is not encrypted by the first key; to be run when every process has the new
    * key, after which the old one can go. Versions stay.
@@ -85,6 +96,13 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
     'providers',
     env ?? process.env,
   )
+  const { data: limit, error } = revocationsSchema.safeParse(options.revocations)
+  if (error) {
+    const problems = error.issues.map(({ path, message }) =>
+      [['revocations', ...path].join('.'), message].join(': '),
+    )
+    throw new JitError('config_invalid', problems.join('; '), { problems })
+  }
   const cache = directoryCache(cacheSize)
 
   let migrating: Promise<void> | null = null
@@ -160,9 +178,7 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       await delay(Math.random() * 20 * 2 ** attempt)
     }
   }
-  const { write, reseal, switched } = importer({ store, vault, env, providers })
-
-  return {
+  const directory: StoreDirectory = {
     organization: (id) =>
       remembered(`organization:${id}`, async () =>
         found(await store.entries.organization(id), organizationOf),
@@ -183,8 +199,8 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       }),
     entries: { organizations: [], connections: [], providers },
     refresh,
-    import: async (source) => {
-      const result = await settle(() => write(source))
+    import: async (source, { accept } = {}) => {
+      const result = await settle(() => write(source, accept))
       await refresh()
       return result
     },
@@ -204,6 +220,27 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       return switched(connection, enabled)
     },
   }
+  const { write, reseal, switched } = importer({
+    ...{ store, vault, env, providers },
+    accepted: (known, policies, digest) => {
+      // An entry that cannot be read is mended by the import; what people have stands for it.
+      const lookup = async <T>(rows: readonly EntryRow[], id: string, read: (row: EntryRow) => T) => {
+        try {
+          const row = rows.find((entry) => entry.id === id)
+          return row ? read(row) : null
+        } catch {
+          return null
+        }
+      }
+      const present = {
+        organization: (id: string) => lookup(known.organizations, id, organizationOf),
+        connection: (id: string) => lookup(known.connections, id, connectionOf),
+      }
+      const ports = { store, domain: directory.domain, now: Date.now, limit, present }
+      return requireAcceptance(ports, policies, digest)
+    },
+  })
+  return directory
 }
 
 /** What may be different now that these organizations and connections were written. */
