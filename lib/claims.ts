@@ -56,14 +56,15 @@ export function claimSources(mapping: AttributeMapping): readonly (readonly [nam
 
 /** What a source leads to: the first of its claims that is there, neither null nor an empty text. */
 export function claimAt(claims: Claims, source: ClaimSource): unknown {
-  for (const path of typeof source === 'string' ? [source] : source) {
-    const found = Object.hasOwn(claims, path) ? claims[path] : follow(claims, path)
-    if (found !== undefined && found !== null && found !== '') return found
-  }
-  return undefined
+  return [source]
+    .flat()
+    .map((path) => follow(claims, path))
+    .find((found) => found !== undefined && found !== null && found !== '')
 }
 
+/** A name stands before a pointer, for SAML attributes whose names begin with a slash. */
 function follow(claims: Claims, path: string): unknown {
+  if (Object.hasOwn(claims, path)) return claims[path]
   if (!path.startsWith('/')) return undefined
   let value: unknown = claims
   for (const step of path.slice(1).split('/')) {
@@ -86,23 +87,33 @@ export interface Reading {
 
 /**
  * Reads an identity out of verified claims by the connection's mapping. Only mapped names are read, so a claim
- * can never set what the operator did not name. More groups than {@link identityLimits} allows are `overflow`.
+ * can never set what the operator did not name. More groups than {@link identityLimits} allows are `overflow`, and so
+ * are groups that are no texts.
  * @throws JitError `identity_invalid` where the subject is mapped and missing, or the address is not one.
  */
 export function readClaims(claims: Claims, mapping: AttributeMapping): Reading {
   const profile: Record<string, string> = Object.create(null)
   const omitted: Omission[] = []
+  /** The texts of the first claim that has any. */
+  const read = (attribute: string, source: ClaimSource): string[] => {
+    let other = false
+    for (const path of [source].flat()) {
+      const { values, complete } = texts(follow(claims, path))
+      if (values.length > 0) return values
+      other ||= !complete
+    }
+    if (other) omitted.push({ attribute, reason: 'not_text' })
+    return []
+  }
   for (const [attribute, { from, maxLength = identityLimits.attribute }] of attributeRules(mapping)) {
-    const claim = claimAt(claims, from)
-    if (claim === undefined) continue
-    const value = texts(claim)[0]?.trim()
-    if (value === undefined) omitted.push({ attribute, reason: 'not_text' })
-    else if (value.length > maxLength) omitted.push({ attribute, reason: 'too_long' })
-    else if (value !== '') profile[attribute] = value
+    const value = read(attribute, from)[0]?.trim()
+    if (value === undefined) continue
+    if (value.length > maxLength) omitted.push({ attribute, reason: 'too_long' })
+    else profile[attribute] = value
   }
   const only = (name: 'email' | 'subject'): string | undefined => {
     const source = mapping[name]
-    const values = source === undefined ? [] : texts(claimAt(claims, source)).filter((value) => value !== '')
+    const values = source === undefined ? [] : read(name, source)
     if (new Set(values).size > 1) {
       throw new JitError(
         'identity_invalid',
@@ -114,25 +125,43 @@ export function readClaims(claims: Claims, mapping: AttributeMapping): Reading {
   const subject = only('subject')
   if (mapping.subject !== undefined && subject === undefined) {
     const names = [mapping.subject].flat().join(', ')
-    throw new JitError('identity_invalid', `attributes.subject: the answer has no claim ${names}`)
+    throw new JitError('identity_invalid', `attributes.subject: the answer has no text in ${names}`)
   }
-  return { subject, email: only('email'), groups: groupsAt(claims, mapping.groups), profile, omitted }
+  const email = only('email')
+  const { groups, reason } = groupsAt(claims, mapping.groups)
+  if (reason) omitted.push({ attribute: 'groups', reason })
+  return { subject, email, groups, profile, omitted }
 }
 
-function groupsAt(claims: Claims, source: ClaimSource | undefined): Groups {
+/** Groups that cannot be read as a whole are `overflow`: what is missing of them must not look like leaving. */
+function groupsAt(
+  claims: Claims,
+  source: ClaimSource | undefined,
+): { readonly groups: Groups; readonly reason?: Omission['reason'] } {
   const claim = source === undefined ? undefined : claimAt(claims, source)
-  if (claim === undefined) return { kind: 'absent' }
-  const values = [...new Set(texts(claim))]
+  if (claim === undefined) return { groups: { kind: 'absent' } }
+  const read = texts(claim)
+  const values = [...new Set(read.values)]
   const long = values.reduce((sum, { length }) => sum + length, 0) > identityLimits.groupsText
   const longest = values.some(({ length }) => length > identityLimits.text)
-  return long || longest || values.length > identityLimits.groups
-    ? { kind: 'overflow' }
-    : { kind: 'listed', values }
+  const reason = !read.complete
+    ? 'not_text'
+    : values.length > identityLimits.groups
+      ? 'too_many'
+      : long || longest
+        ? 'too_long'
+        : null
+  return reason ? { groups: { kind: 'overflow' }, reason } : { groups: { kind: 'listed', values } }
 }
 
-/** The texts of a claim with one value or several; numbers and booleans are written out, objects are none. */
-function texts(claim: unknown): string[] {
-  return (Array.isArray(claim) ? claim : [claim])
-    .filter((value) => ['string', 'number', 'boolean'].includes(typeof value))
-    .map(String)
+/**
+ * The texts of a claim with one value or several, without blank ones; numbers and booleans are written out. Not
+ * `complete` where there is anything else, an object or a list in a list.
+ */
+function texts(claim: unknown): { readonly values: string[]; readonly complete: boolean } {
+  const all = (Array.isArray(claim) ? claim : [claim]).filter(
+    (value) => value !== undefined && value !== null,
+  )
+  const plain = all.filter((value) => ['string', 'number', 'boolean'].includes(typeof value)).map(String)
+  return { values: plain.filter((value) => value.trim() !== ''), complete: plain.length === all.length }
 }

@@ -12,10 +12,10 @@ export type Groups =
   | { readonly kind: 'absent' }
   | { readonly kind: 'overflow' }
 
-/** A mapped claim that is too long, or no text, and is left out rather than cut. */
+/** A mapped claim that is too long, too many or no text, and is left out rather than cut. */
 export interface Omission {
   readonly attribute: string
-  readonly reason: 'too_long' | 'not_text'
+  readonly reason: 'too_long' | 'too_many' | 'not_text'
 }
 
 /** What the IdP says of the address: `yes`, nothing that is proof (`unstated`), or anything else (`no`). */
@@ -54,7 +54,9 @@ export const identityLimits = {
   attributes: 64,
 } as const
 
-const control = /[\u0000-\u001f\u007f]/
+/** Control characters and halves of surrogate pairs, which not every database takes. */
+const unfit = /[\u0000-\u001f\u007f\p{Surrogate}]/gu
+const plain = (text: string) => text.replace(unfit, ' ')
 
 /**
  * An address as this kit compares it: ASCII, in lower case, exactly one `@`, a host name of at least two
@@ -133,7 +135,7 @@ export function assertIdentity(input: IdentityInput): AssertedIdentity {
     if (typeof value !== 'string' || value.trim() === '') refuse(`the ${key} is empty`)
     else if (value.length > identityLimits.text)
       refuse(`the ${key} is longer than ${identityLimits.text} characters`)
-    else if (control.test(value)) refuse(`the ${key} contains control characters`)
+    else if (plain(value) !== value) refuse(`the ${key} contains control characters`)
   }
   const email = input.email === undefined ? null : normalizeEmail(input.email)
   if (input.email !== undefined && email === null) {
@@ -174,18 +176,15 @@ export function assertedOf(
     emailVerified,
     profile: Object.fromEntries(Object.entries(profile).sort(([a], [b]) => (a < b ? -1 : 1))),
     groups:
-      groups.kind === 'listed' ? { kind: 'listed', values: [...new Set(groups.values)].sort() } : groups,
+      groups.kind === 'listed'
+        ? { kind: 'listed', values: [...new Set(groups.values.map(plain))].sort() }
+        : groups,
   }
 }
 
-/** A name with control characters is still a name; no database has to take them. */
+/** A name with control characters is still a name. */
 function plainText(profile: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(profile).map(([name, value]) => [
-      name,
-      value.replace(new RegExp(control, 'g'), ' ').trim(),
-    ]),
-  )
+  return Object.fromEntries(Object.entries(profile).map(([name, value]) => [name, plain(value).trim()]))
 }
 
 function freezeCopy(value: unknown): unknown {
