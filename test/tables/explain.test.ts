@@ -177,6 +177,46 @@ describe('Every finding is told in words', () => {
       rounds,
     )
   })
+
+  const old = [{ source: 'connection:c' as const, issuer: 'https://idp.example', subject: 'old' }]
+  const rare: [finding: string, facts: () => Promise<SignIn>][] = [
+    [
+      'email.unvouched',
+      () => signIn({ organization: { domains: ['own.example'] }, identity: { email: 'ann@own.example' } }),
+    ],
+    [
+      'user.subject_migrated',
+      () =>
+        signIn({
+          byVerifiedEmail: user({ identities: old }),
+          connection: policy({ subjectMigration: { until: '2100-01-01T00:00:00Z' } }),
+        }),
+    ],
+    [
+      'proof.given',
+      () =>
+        providerSignIn({
+          byVerifiedEmail: user(),
+          proof: { by: 'address', address: 'ann@o.example', user: 'u' },
+        }),
+    ],
+    [
+      'roles.last_role_gone',
+      () =>
+        signIn({
+          byIdentity: known({ memberships: member(['admin', 'sso:c', 'group']) }),
+          connection: policy({
+            groups: { map: { admins: ['admin'] }, withoutRole: 'leave' },
+            jit: { roles: [] },
+          }),
+        }),
+    ],
+  ]
+  test.each(rare)('%s', async (name, facts) => {
+    const signedIn = await facts()
+    expect(planSignIn(signedIn).trace.map(({ rule, finding }) => `${rule}.${finding}`)).toContain(name)
+    expectWords(signedIn)
+  })
 })
 
 describe('Which group gave which role, and why a role was not given', () => {
