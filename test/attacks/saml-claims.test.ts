@@ -187,7 +187,7 @@ describe('L06 L08 L13 whose address it is', () => {
     await refused(
       { before: [withAttribute('email', 'victim@acme.example')] },
       'identity_invalid',
-      /different addresses/,
+      /"email" holds 2 different values/,
     )
     await honest({ before: [withAttribute('email', 'alice@acme.example')] })
   })

@@ -220,14 +220,19 @@ describe('O17 a known subject with a new address', () => {
     async (preset) => {
       await existing()
       const own = await signedIn(app, world, preset, person(preset, 1, 'ann@gmail.com'))
-      const before = await app.rows()
+      const people = async () => (await app.rows()).users.map(({ version, ...user }) => user)
+      const before = await people()
       for (const address of ['free@gmail.com', alice, 'ann@acme.example']) {
         const now = await signedIn(app, world, preset, person(preset, 1, address))
         expect(now.user.id).toBe(own.user.id)
         expect(now.user.email).toBe('ann@gmail.com')
         expect(now.user.memberships).toEqual([])
+        // That it was asserted is kept, and nothing else.
+        const [{ change }] = (await app.rows()).events as [{ change: string }]
+        const facts = (await app.rows()).events.filter((event) => event.change === change)
+        expect(facts.map(({ type }) => type)).toEqual(['asserted'])
       }
-      expect(await app.rows()).toEqual(before)
+      expect(await people()).toEqual(before)
     },
   )
 
