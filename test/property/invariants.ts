@@ -35,14 +35,18 @@ export interface SignInFacts {
 }
 
 /** Whether policy accepts what was presented as a reason to join an organization; asked of nobody's plan. */
-async function mayJoin(world: World, { presented, now, invitations }: SignInFacts, organization: string) {
+async function mayJoin(
+  world: World,
+  { presented, now, invitations }: SignInFacts,
+  organization: string,
+  user: string,
+) {
   const { email, source } = presented
   if (email === null) return false
   const name = email.split('@')[1]!
   const invited = invitations.some(
     (entry) => entry.organization === organization && entry.email === email && entry.expiresAt > now,
   )
-  const facts = await world.domain(name)
   if (source.startsWith('connection:')) {
     const id = source.slice('connection:'.length) as ConnectionId
     const connection = await world.connection(id)
@@ -54,9 +58,16 @@ async function mayJoin(world: World, { presented, now, invitations }: SignInFact
       (connection!.jit.join || invited)
     )
   }
-  const proved = presented.emailVerified === 'yes'
-  const domain = facts.owner?.id === organization && facts.owner.domainJit.enabled && facts.sso.length === 0
-  return proved && domain
+  if (presented.emailVerified !== 'yes') return false
+  const opens = async (address: string) => {
+    const { owner, sso } = await world.domain(address.split('@')[1]!)
+    return owner?.id === organization && owner.domainJit.enabled && sso.length === 0
+  }
+  // The account's own address counts as well, where the domain takes in accounts that were there before.
+  const own = (await everyUser(world.store)).find(({ id }) => id === user)?.verifiedEmail ?? email
+  return own === email
+    ? opens(email)
+    : (await opens(own)) && world.settings.organizations[organization as 'acme'].existingUsers
 }
 
 /** Every invariant that a sign-in broke. */
@@ -70,7 +81,8 @@ export async function brokenBySignIn(
   const broken: string[] = []
   for (const { type, user, organization, detail } of events) {
     if (type === 'joined') {
-      if (!(await mayJoin(world, facts, organization!))) broken.push(`joined ${organization} without a proof`)
+      if (!(await mayJoin(world, facts, organization!, user!)))
+        broken.push(`joined ${organization} without a proof`)
       const at = ledger.removed.get(held(user!, organization!))
       const newer = facts.invitations.some(
         (entry) =>
