@@ -68,7 +68,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
         ),
       )
     }
-    const { returnTo: _, ...jit } = req.jit
+    const { returnTo: _, invitations: __, ...jit } = req.jit
     done(null, { id, epochs, via, jit })
   }
   const deserialize = (

@@ -1,7 +1,7 @@
 import type { Source } from './identity.js'
 import type { Reason } from './plan.js'
 import type { Provisioned } from './provision.js'
-import type { Directory, Grant, Membership, Store, UserRecord } from './store.js'
+import type { Directory, Grant, InvitationFacts, Membership, Store, UserRecord } from './store.js'
 
 /** What a sign-in did, as the app sees it in `req.jit`. */
 export interface JitResult {
@@ -16,6 +16,8 @@ export interface JitResult {
   readonly correlationId: string
   /** Where to go now: a checked path of this app. Only in the request that signs in. */
   readonly returnTo?: string
+  /** Invitations that wait for the person to accept them. Only in the request that signs in. */
+  readonly invitations?: readonly InvitationFacts[]
 }
 
 export interface SessionMembership extends Pick<Membership, 'organization' | 'status'> {
@@ -51,7 +53,7 @@ export interface SessionSlot {
   readonly id: string
   readonly epochs: Epochs
   readonly via: Source
-  readonly jit: Omit<JitResult, 'returnTo'>
+  readonly jit: Omit<JitResult, 'returnTo' | 'invitations'>
 }
 
 /** The user of a sign-in that was just provisioned, without another read. */

@@ -72,8 +72,9 @@ export async function signIn(
       returnTo: options.returnTo,
       until: ports.now() + attemptDefaults.attempt,
     })
-    const by = encodeURIComponent(identity.source.slice('provider:'.length))
-    return { done: false, location: `${ports.path}/prove?ticket=${ticket}&by=${by}` }
+    const by = identity.source.slice(identity.source.indexOf(':') + 1)
+    const offer = result.proof.by === 'account' ? { ways: result.ways.join() } : { by }
+    return { done: false, location: `${ports.path}/prove?${new URLSearchParams({ ticket, ...offer })}` }
   }
   if (options.waiting) {
     const waiting = await takeWaiting(ports, req, res, options.waiting)
@@ -88,7 +89,7 @@ export async function signIn(
       })
     }
   }
-  const { outcome, reason, joined, granted, revoked, decision } = result
+  const { outcome, reason, joined, granted, revoked, decision, invitations } = result
   const jit = { outcome, reason, joined, granted, revoked, decision, correlationId }
   const user = await signedInUser(ports.directory, identity.source, result)
   // Set before the session is made: the serializer keeps it there.
@@ -102,7 +103,7 @@ export async function signIn(
       )
     })
   }
-  req.jit = { ...jit, returnTo: options.returnTo }
+  req.jit = { ...jit, returnTo: options.returnTo, invitations }
   return { done: true, location: options.returnTo }
 }
 
