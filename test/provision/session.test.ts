@@ -1,4 +1,4 @@
-import { type DirectoryInput, type Source, type Store, staticDirectory } from 'passport-jit'
+import { type DirectoryInput, type Operation, type Source, type Store, staticDirectory } from 'passport-jit'
 import { memoryStore } from 'passport-jit/stores/memory'
 import { beforeEach, expect, test } from 'vitest'
 import { sessionUser } from '../../lib/session.js'
@@ -92,4 +92,48 @@ test.each<[string, Source, Partial<DirectoryInput>]>([
   ['a connection that never was', 'connection:other', {}],
 ])('a session by %s has ended', async (_, via, change) => {
   expect(await read(via, change)).toBeNull()
+})
+
+const change = async (op: Operation) => {
+  const result = await store.commit({ id: 'change', expect: [], guards: [], ops: [op], events: [] })
+  expect(result).toEqual({ committed: true })
+}
+const membership = { op: 'membership.update', user: 'u', organization: 'o' } as const
+
+test('a suspended membership ends the sessions through its organization’s connection, and no other', async () => {
+  expect(await active('connection:c')).toEqual(['o', 'p'])
+  await change({ ...membership, status: 'suspended', seat: false })
+  expect(await read('connection:c')).toBeNull()
+  expect(await active('provider:email')).toEqual(['p'])
+})
+
+test('a suspended membership of another organization ends no session, and does not count', async () => {
+  await change({ ...membership, organization: 'p', status: 'suspended', seat: false })
+  expect(await active('connection:c')).toEqual(['o'])
+})
+
+test('a membership without a seat does not count, and ends no session', async () => {
+  await change({ ...membership, status: 'active', seat: false })
+  expect(await active('connection:c')).toEqual(['p'])
+  await change({ ...membership, status: 'active', seat: true })
+  expect(await active('connection:c')).toEqual(['o', 'p'])
+})
+
+test('a suspended organization does not count, and ends no session', async () => {
+  const organization = { op: 'organization.put', id: 'o', name: 'O', version: 'w', seatLimit: null } as const
+  await change({ ...organization, status: 'suspended' })
+  expect(await active('connection:c')).toEqual(['p'])
+})
+
+test('all of it is one read', async () => {
+  const inner = store
+  const calls: string[] = []
+  store = new Proxy(inner, {
+    get: (target, name: keyof Store) => {
+      calls.push(name)
+      return target[name]
+    },
+  })
+  expect(await active('connection:c')).toEqual(['o', 'p'])
+  expect(calls).toEqual(['user'])
 })
