@@ -23,7 +23,7 @@ export interface Origin {
   readonly actor: string | null
   /** The connection or provider whose word it was. */
   readonly by: Source | null
-  /** The rule, such as `by group admins`. */
+  /** The rule, such as `by group admins`; of a hold its reason. */
   readonly because: string | null
 }
 
@@ -76,7 +76,7 @@ export interface WhyFacts {
 /** Joins what is with how it came about. Pure. */
 export function whyOf({ user, organization, connections, events }: WhyFacts): Why {
   const here = events.filter((event) => event.user === user.id && event.organization === organization.id)
-  const last = (type: EventType, detail: AuditEvent['detail'] = {}, among = here) =>
+  const last = (type: EventType, detail: AuditEvent['detail'] = {}, among: readonly AuditEvent[] = here) =>
     originOf(among.find((event) => event.type === type && tells(event, detail)))
   const membership = user.memberships.find((entry) => entry.organization === organization.id) ?? null
   const stones = user.tombstones.filter((stone) => stone.organization === organization.id)
@@ -108,7 +108,7 @@ export function whyOf({ user, organization, connections, events }: WhyFacts): Wh
   if (left) miss('membership_left', null, left)
   for (const [role, origin] of gone) miss('role_revoked', role, origin)
   for (const { id, held } of connections) {
-    if (held !== null) miss('sync_held', id, null)
+    if (held !== null) miss('sync_held', id, last('held', { connection: id, held }, events))
   }
   return {
     user: user.id,
@@ -159,6 +159,8 @@ export async function why(store: Store, user: string, organization: string): Pro
       return found
     }
     const here = { user, organization }
+    const connections = record.connections.filter((entry) => entry.organization === organization)
+    const held = connections.filter((entry) => entry.held !== null)
     const grants = (membership?.grants ?? []).map(({ role, source }) => ({ role, source }))
     const stones = byId.tombstones.map(({ role }) => ({ role }))
     const lists = await Promise.all([
@@ -169,12 +171,13 @@ export async function why(store: Store, user: string, organization: string): Pro
       ...(membership ? [] : [read({ ...here, type: 'left' }, [])]),
       ...(membership?.status === 'suspended' ? [read({ ...here, type: 'suspended' }, [])] : []),
       ...(membership?.seat === false ? [read({ ...here, type: 'reactivated' }, [])] : []),
+      ...held.map(({ id }) => read({ source: `connection:${id}`, type: 'held' }, [])),
       ...(byId.status === 'suspended' ? [read({ user, type: 'suspended' }, [])] : []),
     ])
     return whyOf({
       user: byId,
       organization: facts,
-      connections: record.connections.filter((entry) => entry.organization === organization),
+      connections,
       events: lists.flat(),
     })
   } catch (error) {
@@ -185,6 +188,7 @@ export async function why(store: Store, user: string, organization: string): Pro
 function originOf(event: AuditEvent | undefined): Origin | null {
   if (!event) return null
   const { at, change, reason, actor, source, detail } = event
-  const because = typeof detail.because === 'string' ? detail.because : null
+  const told = detail.because ?? detail.held
+  const because = typeof told === 'string' ? told : null
   return { since: at, decision: change, reason, actor, by: source, because }
 }
