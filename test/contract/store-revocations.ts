@@ -47,6 +47,8 @@ export function revocations(runner: Runner, factory: () => Promise<StoreFixture>
         revoked('acme-saml', 20, { source: null }),
         revoked('acme-saml', 20, { source: 'connection:globex-oidc' }),
         revoked('acme-saml', 20, { source: 'provider:acme-saml' }),
+        // As long as the prefix of the connection.
+        revoked('acme-saml', 20, { source: 'provider:xxacme-saml' }),
         revoked('acme-saml', 20, { detail: { role: 'member', source: 'manual' } }),
         revoked('acme-saml', 20, { detail: { role: 'member', source: 'sso:globex-oidc' } }),
         revoked('acme-saml', 20, { detail: {} }),
@@ -95,6 +97,7 @@ export function revocations(runner: Runner, factory: () => Promise<StoreFixture>
     await hold(null, 20)
     assert.deepEqual(await found(0), canonical([acme(1), globex]))
     assert.deepEqual(await found(29), canonical([acme(1), { ...globex, revoked: 1 }]))
+    assert.deepEqual(await found(30), [])
     await hold('another reason', 30)
     assert.deepEqual(await found(0), canonical([acme(1), globex]))
     await hold(null, 35)
