@@ -13,6 +13,7 @@ export {
   type Reading,
   readClaims,
 } from './claims.js'
+export type { OrganizationPreview, PersonPreview, RoleChange } from './comparison.js'
 export type { ConflictOutcomes, OnConflict, SignInConflict } from './conflict.js'
 export { directoryFromFile, staticDirectory } from './directory.js'
 export type { WayIn } from './discovery.js'
@@ -44,7 +45,7 @@ export type {
   SocialProvider,
 } from './policy.js'
 export type { PolicyInput } from './policy-change.js'
-export type { OrganizationPreview, PersonPreview, Preview, RoleChange } from './preview.js'
+export type { Preview } from './preview.js'
 export type { RevocationsOptions } from './revocations.js'
 export type { JitResult, JitUser, SessionMembership } from './session.js'
 export type * from './store.js'
