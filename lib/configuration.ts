@@ -26,7 +26,8 @@ export function configure(
   problems: string[] = [],
 ): Configuration {
   const parsed = directorySchema.safeParse(input)
-  if (!parsed.success) problems.push(...parsed.error.issues.flatMap((issue) => explain(issue, input)))
+  const issues = [...(parsed.error?.issues ?? []), ...dropped(input)]
+  problems.push(...issues.flatMap((issue) => explain(issue, input)))
   const config = resolveSecrets(parsed.data ?? soundEntries(input), env, problems)
   problems.push(...contradictions(config, new Set(entries(input, 'organizations').map(({ id }) => id))))
   if (!parsed.success || problems.length > 0) {
@@ -59,6 +60,17 @@ export function configure(
   }
 }
 
+/** Keys that parsing drops without a word; what it refuses as a whole is not looked into. */
+function dropped(input: unknown, path: PropertyKey[] = []): z.core.$ZodIssue[] {
+  const deepest = 8
+  if (typeof input !== 'object' || input === null || path.length > deepest) return []
+  return Object.entries(input).flatMap(([key, value]): z.core.$ZodIssue[] =>
+    key === '__proto__'
+      ? [{ code: 'custom', message: `"${key}" cannot be the name of anything`, path, input: value }]
+      : dropped(value, [...path, Array.isArray(input) ? Number(key) : key]),
+  )
+}
+
 /** The entries that are right by themselves, so that what they contradict is told together with the rest. */
 function soundEntries(input: unknown): z.output<typeof directorySchema> {
   const { organizations, connections, social, email } = directorySchema.shape
@@ -82,8 +94,13 @@ export function versioned<T extends object>(entry: T): T & { readonly version: s
 function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[], where = ''): T {
   if (Array.isArray(value)) {
     return value.map((entry, index) => {
-      const named = (entry as { id?: string } | null)?.id
-      return resolveSecrets(entry, env, problems, named ? `"${named}"` : `${where}.${index}`)
+      const named = (entry as { id?: unknown } | null)?.id
+      return resolveSecrets(
+        entry,
+        env,
+        problems,
+        typeof named === 'string' ? `"${named}"` : `${where}.${index}`,
+      )
     }) as T
   }
   if (typeof value !== 'object' || value === null) return value
@@ -112,10 +129,8 @@ function explain(issue: z.core.$ZodIssue, input: unknown): string[] {
     typeof index === 'number'
   ) {
     const entry = entries(input, list)[index]
-    where = [
-      `${list === 'social' ? 'social provider' : list.slice(0, -1)} "${entry?.id ?? index}"`,
-      rest.join('.'),
-    ]
+    const named = typeof entry?.id === 'string' ? entry.id : index
+    where = [`${list === 'social' ? 'social provider' : list.slice(0, -1)} "${named}"`, rest.join('.')]
       .filter(Boolean)
       .join(': ')
     keys = keysAt(list, entry, rest)
@@ -128,7 +143,8 @@ function explain(issue: z.core.$ZodIssue, input: unknown): string[] {
   if (choice.discriminator && choice.options) {
     const given =
       typeof index === 'number' ? entries(input, String(list))[index]?.[choice.discriminator] : undefined
-    return [`${prefix}use ${choice.options.join(' or ')}${nearest(String(given), choice.options)}`]
+    const near = typeof given === 'string' ? nearest(given, choice.options) : ''
+    return [`${prefix}use ${choice.options.join(' or ')}${near}`]
   }
   return [`${prefix}${issue.message}`]
 }
@@ -144,7 +160,8 @@ function keysAt(
     schema = unwrap(schema, entry)
     if (schema === undefined) return []
     const def = schema.def as { element?: z.ZodType; shape?: Record<string, z.ZodType> }
-    schema = typeof step === 'number' ? def.element : def.shape?.[String(step)]
+    const known = def.shape && Object.hasOwn(def.shape, String(step)) ? def.shape[String(step)] : undefined
+    schema = typeof step === 'number' ? def.element : known
   }
   const shape = (unwrap(schema, entry)?.def as { shape?: object } | undefined)?.shape
   return Object.keys(shape ?? {})

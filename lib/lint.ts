@@ -1,3 +1,4 @@
+import { type AttributeMapping, attributeRules } from './claims.js'
 import { candidates, covers, type Parsed } from './policy.js'
 import { presetOf } from './presets.js'
 
@@ -68,7 +69,14 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
       problems.push(`${where}: ${key}: ${why}`)
     }
     for (const name of connection.jit.roles) known('jit.roles', name)
-    for (const name of connection.groups.oneOf) known('groups.oneOf', name)
+    const { oneOf, mode } = connection.groups
+    for (const name of new Set(oneOf)) known('groups.oneOf', name)
+    if (new Set(oneOf).size < oneOf.length) problems.push(`${where}: groups.oneOf: a role is named twice`)
+    if (oneOf.length > 0 && mode === 'add') {
+      problems.push(
+        `${where}: groups.oneOf: with mode "add" no role is ever taken back, so nobody could hold just one; use "sync"`,
+      )
+    }
     const preset = presetOf(connection.preset, connection.protocol)
     const claim = connection.attributes?.groups ?? (connection.preset && preset.attributes.groups)
     for (const rules of ['map', 'prefixes'] as const) {
@@ -164,6 +172,7 @@ export function warnings(config: Parsed): string[] {
         )
       }
     }
+    found.push(...oddGroups(connection), ...oddAttributes(connection))
     const mapped = Object.keys(groups.map).length + Object.keys(groups.prefixes).length > 0
     if (!jit.join && (jit.roles.length > 0 || mapped)) {
       found.push(`${where}: jit.join is off, so jit.roles and groups.map can never fire`)
@@ -176,6 +185,43 @@ export function warnings(config: Parsed): string[] {
     }
   }
   return found
+}
+
+function oddGroups({ id, groups, jit }: Parsed['connections'][number]): string[] {
+  const where = `connection "${id}": groups`
+  const rules = [...Object.entries(groups.map), ...Object.entries(groups.prefixes)]
+  const idle =
+    jit.roles.length > 0
+      ? 'everybody keeps jit.roles, so nobody leaves with their last group'
+      : rules.length === 0
+        ? 'no group gives a role and jit.roles is empty, so nobody joins'
+        : null
+  return [
+    ...rules.flatMap(([group, roles]) =>
+      roles.length === 0 ? [`${where}: "${group}" is mapped to no role`] : [],
+    ),
+    ...(groups.oneOf.length === 1
+      ? [`${where}.oneOf names one role, so there is nothing to choose from`]
+      : []),
+    ...(jit.join && groups.withoutRole === 'leave' && idle
+      ? [`${where}.withoutRole is "leave", but ${idle}`]
+      : []),
+  ]
+}
+
+function oddAttributes({ id, attributes = {}, jit }: Parsed['connections'][number]): string[] {
+  return [...attributeRules(attributes as AttributeMapping)].flatMap(([name, { authority, absent }]) => {
+    if (absent !== 'clear') return []
+    const never =
+      authority !== 'idp'
+        ? `its authority is "${authority}"`
+        : jit.profileSync === 'never'
+          ? 'jit.profileSync is "never"'
+          : null
+    return never
+      ? [`connection "${id}": attributes.${name}.absent is "clear", but ${never}, so it is never cleared`]
+      : []
+  })
 }
 
 /** ` (did you mean "x"?)` for the closest candidate within two edits, else nothing. */

@@ -103,7 +103,11 @@ const attributeRule = z.strictObject({
 /** Names become keys of objects, so those that mean something to JavaScript are refused with the rest. */
 const attributeName = /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/
 const attributeNames = (mapping: object, context: z.RefinementCtx) => {
-  for (const name of Object.keys(mapping)) {
+  const names = Object.keys(mapping)
+  if (names.length > identityLimits.attributes) {
+    context.addIssue({ code: 'custom', message: `at most ${identityLimits.attributes} attributes` })
+  }
+  for (const name of names) {
     if (attributeName.test(name) && !(name in Object.prototype)) continue
     const message = `"${name}" cannot name an attribute: use letters, digits, "_", ".", ":" and "-"`
     context.addIssue({ code: 'custom', message, path: [name] })
@@ -229,6 +233,7 @@ const socialShape = {
       (names) => !('email' in names) && !('groups' in names),
       '"email" and "groups" are not for mapping',
     )
+    .superRefine(attributeNames)
     .default({ name: 'name' }),
   /**
    * An account with the same verified address, no identity of this provider yet: `prove` by a code, or
