@@ -204,10 +204,13 @@ export const migrations: readonly string[] = [
   create unique index jit_changes_sealed_idx on jit_changes (seal, place) where seal is not null;
 
   alter table jit_events add column actor text;
-  create index jit_events_user_idx on jit_events (user_id, position) where user_id is not null;
-  create index jit_events_organization_idx on jit_events (organization_id, position)
+  -- In the order in which changes are listed; with the time, so that what is newer is passed over in the index.
+  drop index jit_events_position_idx;
+  create index jit_events_position_idx on jit_events (position, at);
+  create index jit_events_user_idx on jit_events (user_id, position, at) where user_id is not null;
+  create index jit_events_organization_idx on jit_events (organization_id, position, at)
     where organization_id is not null;
-  create index jit_events_source_idx on jit_events (source, position) where source is not null;
+  create index jit_events_source_idx on jit_events (source, position, at) where source is not null;
   create index jit_events_at_idx on jit_events (at);
   create index jit_events_synced_off_idx on jit_events (at) where type = 'revoked' and actor is null;
   create index jit_grants_sso_idx on jit_grants (source) where source like 'sso:%';
@@ -227,7 +230,8 @@ export const migrations: readonly string[] = [
   ) with (fillfactor = 85);
   create index jit_deliveries_order_idx on jit_deliveries (seal, place, endpoint);
   create index jit_deliveries_dead_idx on jit_deliveries (seal, place, endpoint) where state = 'dead';
-  create index jit_deliveries_pending_idx on jit_deliveries (endpoint, seal, place) where state = 'pending';
+  create index jit_deliveries_pending_idx on jit_deliveries (endpoint, seal, place, due_at)
+    where state = 'pending';
   create index jit_deliveries_subject_idx on jit_deliveries (endpoint, subject, seal, place)
     where state = 'pending';
   `,

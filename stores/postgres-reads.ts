@@ -1,3 +1,6 @@
+import type { Snapshot, Store } from '../lib/index.js'
+import { type Ask, type Statement, statement } from './postgres-statement.js'
+
 /**
  * The reads of users and organizations in the schema `s`, each one statement that answers with one JSON value.
  * Every condition is an index read, and a parameter that is null matches nothing.
@@ -35,32 +38,74 @@ const facts = (s: string, organizations: string) => `json_build_object(${userFie
       order by t.organization_id, t.role nulls first), '[]')
     from ${s}.jit_tombstones t where t.user_id = u.id and t.organization_id = any(${organizations}::text[])))`
 
-const invitation = `json_build_object('id', v.id, 'organization', v.organization_id, 'email', v.email,
+const invitationRow = `json_build_object('id', v.id, 'organization', v.organization_id, 'email', v.email,
   'role', v.role, 'at', v.invited_at, 'expiresAt', v.expires_at)`
 
-/** Of an identity ($1, $2, $3), an address, organizations, a connection, a user, an invitation and hashes. */
-export function loadSql(s: string): string {
-  const user = (condition: string) => `(select ${facts(s, '$5')} from ${s}.jit_users u where ${condition})`
+const optional = ['email', 'user', 'invitation', 'hashes'] as const
+
+/** `load`, with a statement for each set of keys that a query gives: what it leaves out costs nothing. */
+export function postgresLoad(ask: Ask, s: string): Store['load'] {
+  const statements = new Map<string, Statement>()
+  return (query) => {
+    const given = optional.filter((key) => (query[key] ?? null) !== null)
+    const kind = given.join()
+    const parameters = () => Object.fromEntries(given.map((key, index) => [key, `$${index + 6}`]))
+    const asked = statements.get(kind) ?? statement('load', loadSql(s, parameters()))
+    statements.set(kind, asked)
+    const { source, issuer, subject, organizations } = query
+    const connection = source?.startsWith('connection:') ? source.slice('connection:'.length) : null
+    const fixed = [source, issuer, subject, organizations, connection]
+    return ask<Snapshot>(asked, [...fixed, ...given.map((key) => query[key])])
+  }
+}
+
+/** Of an identity ($1, $2, $3), organizations ($4), a connection ($5), and the parameters of the keys given. */
+function loadSql(
+  s: string,
+  { email, user, invitation, hashes }: Partial<Record<(typeof optional)[number], string>>,
+): string {
+  const one = (condition: string) => `(select ${facts(s, '$4')} from ${s}.jit_users u where ${condition})`
+  const list = (rows: string) => `(select coalesce(json_agg(${rows}), '[]')`
+  const invited = [...(email ? [`v.email = ${email}`] : []), ...(invitation ? [`v.id = ${invitation}`] : [])]
   return `select json_build_object(
-    'byIdentity', (select ${facts(s, '$5')} from ${s}.jit_identities k join ${s}.jit_users u on u.id = k.user_id
+    'byIdentity', (select ${facts(s, '$4')}
+      from ${s}.jit_identities k join ${s}.jit_users u on u.id = k.user_id
       where k.source = $1 and k.issuer = $2 and k.subject = $3),
     'asserted', (select digest from ${s}.jit_identities where source = $1 and issuer = $2 and subject = $3),
-    'byId', ${user('u.id = $7')},
-    'byVerifiedEmail', ${user('u.verified_email = $4')},
-    'byContactEmail', (select coalesce(json_agg(${facts(s, '$5')} order by u.id), '[]') from ${s}.jit_users u
-      where u.verified_email is null and u.contact_email = $4),
-    'organizations', (select coalesce(json_agg(json_build_object('id', o.id, 'version', o.version,
-        'status', o.status, 'seatLimit', o.seat_limit, 'seatsUsed', o.seats_used, 'owners', o.owners)
-        order by o.id), '[]')
-      from ${s}.jit_organizations o where o.id = any($5::text[])),
-    'connection', (select json_build_object(${connectionFields}) from ${s}.jit_connections c where c.id = $6),
-    'invitations', (select coalesce(json_agg(${invitation} order by v.invited_at, v.id), '[]')
-      from ${s}.jit_invitations v where v.taken_by is null and (v.email = $4 or v.id = $8)),
-    'removed', (select coalesce(json_agg(json_build_object('hash', r.hash, 'at', r.removed_at) order by r.hash),
-        '[]')
-      from ${s}.jit_removed r where r.hash = any($9::text[]))
+    'byId', ${user ? one(`u.id = ${user}`) : 'null'},
+    'byVerifiedEmail', ${email ? one(`u.verified_email = ${email}`) : 'null'},
+    'byContactEmail', ${
+      email
+        ? `${list(`${facts(s, '$4')} order by u.id`)} from ${s}.jit_users u
+            where u.verified_email is null and u.contact_email = ${email})`
+        : nothing
+    },
+    'organizations', ${list(`json_build_object('id', o.id, 'version', o.version, 'status', o.status,
+        'seatLimit', o.seat_limit, 'seatsUsed', o.seats_used, 'owners', o.owners) order by o.id`)}
+      from ${s}.jit_organizations o where o.id = any(${hidden('$4')})),
+    'connection', (select json_build_object(${connectionFields}) from ${s}.jit_connections c where c.id = $5),
+    'invitations', ${
+      invited.length > 0
+        ? `${list(`${invitationRow} order by v.invited_at, v.id`)} from ${s}.jit_invitations v
+            where v.taken_by is null and (${invited.join(' or ')}))`
+        : nothing
+    },
+    'removed', ${
+      hashes
+        ? `${list(`json_build_object('hash', r.hash, 'at', r.removed_at) order by r.hash`)}
+            from ${s}.jit_removed r where r.hash = any(${hidden(hashes)}))`
+        : nothing
+    }
   )::text as json`
 }
+
+/**
+ * A list whose length the server cannot see. A plan for the known length would look cheaper to it than one for any,
+ * and be made anew each time, which takes longer than the reads.
+ */
+const hidden = (parameter: string) => `(select ${parameter}::text[])::text[]`
+
+const nothing = `'[]'::json`
 
 export function userSql(s: string): string {
   return `select json_build_object(
@@ -84,7 +129,7 @@ export function usersSql(s: string): string {
 }
 
 export function invitationsSql(s: string): string {
-  return `select coalesce(json_agg(${invitation} order by v.id), '[]')::text as json
+  return `select coalesce(json_agg(${invitationRow} order by v.id), '[]')::text as json
     from (select * from ${s}.jit_invitations where organization_id = $1 and taken_by is null and id > $2
       order by id limit $3::integer) v`
 }

@@ -3,7 +3,8 @@ import type { Pool, PoolClient } from 'pg'
 import type { Page } from '../lib/index.js'
 
 export interface Statement {
-  readonly name: string
+  /** Prepared once for each connection. */
+  readonly name?: string
   readonly text: string
 }
 
@@ -11,6 +12,9 @@ export interface Statement {
 export function statement(verb: string, text: string): Statement {
   return { name: `jit_${verb}_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`, text }
 }
+
+/** For background work and lists: planned each time for its values, so that a small limit is seen to be one. */
+export const planned = (text: string): Statement => ({ text })
 
 /** One row of one column of JSON text, parsed here, whatever type parsers the app has set. */
 export function asker(pool: Pool) {

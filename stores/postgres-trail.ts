@@ -1,5 +1,5 @@
 import type { AuditEvent, Change, EventQuery, Seal, Source, Store, Trail } from '../lib/index.js'
-import { type Ask, paged, statement } from './postgres-statement.js'
+import { type Ask, paged, planned, statement } from './postgres-statement.js'
 
 /** Made anew by every release that migrates. Locks the changes before it takes the number, and writes last. */
 export const sealFunction = `
@@ -47,7 +47,7 @@ const filters = {
   to: 'e.at <',
 } satisfies Partial<Record<keyof EventQuery, string>>
 
-/** A statement for each set of filters, so that each has the plan, and with it the index, that suits it. */
+/** Changes by what is asked of them; which index suits depends on the filters and on how much they let through. */
 export function postgresEvents(ask: Ask, s: string): Store['events'] {
   return async (query = {}) => {
     const values: unknown[] = []
@@ -65,14 +65,11 @@ export function postgresEvents(ask: Ask, s: string): Store['events'] {
     const { rows, next } = await paged(
       query,
       (limit) => {
-        const asked = statement(
-          'events',
-          `select coalesce(json_agg(events order by position desc), '[]')::text as json
+        const asked = planned(`select coalesce(json_agg(events order by position desc), '[]')::text as json
           from (select position, ${changeSql(s, 'chosen.change_id')} as events
             from (select distinct on (e.position) e.position, e.change_id from ${s}.jit_events e
               ${conditions.length > 0 ? `where ${conditions.join(' and ')}` : ''}
-              order by e.position desc limit $${values.length + 1}::integer) chosen) changes`,
-        )
+              order by e.position desc limit $${values.length + 1}::integer) chosen) changes`)
         return ask<AuditEvent[][]>(asked, [...values, limit])
       },
       (change) => change[0]!.change,
@@ -83,8 +80,7 @@ export function postgresEvents(ask: Ask, s: string): Store['events'] {
 
 export function postgresTrail(ask: Ask, s: string): Trail {
   const sealFields = `json_build_object('number', l.number, 'previous', l.previous, 'hash', l.hash, 'at', l.at)`
-  const unsealed = statement(
-    'unsealed',
+  const unsealed = planned(
     `select json_build_object(
       'last', (select ${sealFields} from ${s}.jit_seals l order by l.number desc limit 1),
       'changes', (select coalesce(json_agg(events order by position), '[]')
@@ -93,15 +89,13 @@ export function postgresTrail(ask: Ask, s: string): Trail {
     )::text as json`,
   )
   const seal = statement('seal', `select ${s}.jit_seal($1::jsonb, $2::text[], $3::jsonb)::text as json`)
-  const sealed = statement(
-    'sealed',
+  const sealed = planned(
     `select coalesce(json_agg(json_build_object('seal', ${sealFields}, 'changes',
         (select coalesce(json_agg(${changeSql(s, 'c.id')} order by c.place), '[]')
           from ${s}.jit_changes c where c.seal = l.number)) order by l.number), '[]')::text as json
     from (select * from ${s}.jit_seals where number > $1 order by number limit $2::integer) l`,
   )
-  const revocations = statement(
-    'revocations',
+  const revocations = planned(
     `select coalesce(json_agg(json_build_object('source', source, 'revoked', revoked, 'left',
         (select count(*) from ${s}.jit_grants g where g.source = given and g.source like 'sso:%'))
       order by source), '[]')::text as json

@@ -7,7 +7,6 @@ import {
   type Guard,
   type InvitationFacts,
   JitError,
-  type Snapshot,
   type Store,
   type UserListing,
   type UserRecord,
@@ -15,7 +14,7 @@ import {
 import { postgresEntries } from './postgres-entries.js'
 import { migrate } from './postgres-migrate.js'
 import { postgresOutbox } from './postgres-outbox.js'
-import { assertedSql, invitationsSql, loadSql, userSql, usersSql } from './postgres-reads.js'
+import { assertedSql, invitationsSql, postgresLoad, userSql, usersSql } from './postgres-reads.js'
 import { asker, borrowed, paged, statement } from './postgres-statement.js'
 import { postgresEvents, postgresTrail } from './postgres-trail.js'
 
@@ -39,7 +38,6 @@ export interface PostgresOptions {
 export function postgresStore({ pool, schema = 'public' }: PostgresOptions): Store {
   const quoted = `"${schema.replaceAll('"', '""')}"`
   const ask = asker(pool)
-  const loads = statement('load', loadSql(quoted))
   const userById = statement('user', userSql(quoted))
   const commits = statement('commit', `select ${quoted}.jit_commit($1::jsonb)`)
   const lists = statement('users', usersSql(quoted))
@@ -50,11 +48,7 @@ export function postgresStore({ pool, schema = 'public' }: PostgresOptions): Sto
   return {
     migrate: () => migrate(pool, schema, quoted),
 
-    load: ({ source, issuer, subject, email, organizations, user, invitation, hashes }) => {
-      const connection = source?.startsWith('connection:') ? source.slice('connection:'.length) : null
-      const people = [source, issuer, subject, email]
-      return ask<Snapshot>(loads, [...people, organizations, connection, user, invitation, hashes])
-    },
+    load: postgresLoad(ask, quoted),
 
     user: (id) => ask<UserRecord | null>(userById, [id]),
 
