@@ -145,10 +145,10 @@ const localPath = /^\/(?!\/|%(?:09|0a|0d|2f|5c))[^\u0000-\u0020\u007f\\]*$/i
 export function returnAddress(asked: unknown, fallback: string): string {
   if (typeof asked !== 'string' || asked.length > 2048 || !localPath.test(asked)) return fallback
   try {
-    const url = new URL(asked, 'http://this-app.invalid')
-    return url.origin === 'http://this-app.invalid' && !url.pathname.startsWith('//')
-      ? url.pathname + url.search + url.hash
-      : fallback
+    const { origin, pathname, search, hash } = new URL(asked, 'http://this-app.invalid')
+    const path = pathname + search + hash
+    // Dots may have hidden what the path begins with.
+    return origin === 'http://this-app.invalid' && localPath.test(path) ? path : fallback
   } catch {
     return fallback
   }
