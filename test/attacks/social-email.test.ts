@@ -228,8 +228,8 @@ describe('O17 a known subject with a new address', () => {
         expect(now.user.email).toBe('ann@gmail.com')
         expect(now.user.memberships).toEqual([])
         // That it was asserted is kept, and nothing else.
-        const [{ change }] = (await app.rows()).events as [{ change: string }]
-        const facts = (await app.rows()).events.filter((event) => event.change === change)
+        const { events } = await app.rows()
+        const facts = events.filter(({ change }) => change === events[0]!.change)
         expect(facts.map(({ type }) => type)).toEqual(['asserted'])
       }
       expect(await people()).toEqual(before)

@@ -39,7 +39,9 @@ export const directoryInput = {
   ],
 } satisfies DirectoryInput
 
-type ConnectionInput = Partial<(typeof directoryInput)['connections'][number]> & Record<string, unknown>
+export type ConnectionInput = Partial<
+  Extract<NonNullable<DirectoryInput['connections']>[number], { protocol: 'oidc' }>
+>
 
 export async function entries(
   connection: ConnectionInput = {},
