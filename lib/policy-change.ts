@@ -54,8 +54,9 @@ export async function changesOf(
   { organizations, connections }: Policies,
 ): Promise<readonly PolicyChange[]> {
   const changes: PolicyChange[] = []
+  const owners = new Map(organizations.map((entry) => [entry.id, entry]))
   for (const connection of connections) {
-    const organization = organizations.find(({ id }) => id === connection.organization)!
+    const organization = owners.get(connection.organization)!
     const before = await present.connection(connection.id)
     const owner = before && (await present.organization(before.organization))
     if (owner && samePolicy(before, connection) && samePolicy(owner, organization)) continue

@@ -53,6 +53,9 @@ export async function preview(
   const digest = createHash('sha256')
   const people: PersonPreview[] = []
   const scenes = new Map<string, Scene>()
+  const once = new Set<string>()
+  const several = new Set<string>()
+  for (const { organization } of changes) (once.has(organization.id) ? several : once).add(organization.id)
   const present = remembering(ports.domain)
   const coming = remembering(domainsUnder(changes, present))
   const now = ports.now()
@@ -61,11 +64,10 @@ export async function preview(
       const { id } = change.connection
       const owner = change.organization.id
       const source: Source = `connection:${id}`
-      const several = changes.filter(({ organization }) => organization.id === owner).length > 1
       let stored: ConnectionFacts | null = null
       let seen = 0
       for await (const row of identitiesOf(store, source, owner)) {
-        const scene = scenes.get(owner) ?? (await readScene(store, owner, several))
+        const scene = scenes.get(owner) ?? (await readScene(store, owner, several.has(owner)))
         scenes.set(owner, scene)
         if (seen === most) {
           scene.sums.complete = false
