@@ -42,8 +42,8 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
     return { finding: 'left_alone', detail, add: [], remove: [], after: [...held] }
   }
   const source: GrantSource = connection ? `sso:${connection.id}` : 'domain'
-  const known = new Set(organization.roles)
-  const ceiling = new Set(organization.assignable.filter((role) => role !== ownerRole && known.has(role)))
+  const ceiling = new Set(organization.assignable)
+  ceiling.delete(ownerRole)
   const open = (role: string) => ceiling.has(role) && !removed.has(role)
   const withheld: string[] = []
   const assignable = (role: string, because: string) => {
@@ -111,16 +111,17 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const changed = add.length + remove.length > 0
   const stays = [...wanted.values()].filter(({ role }) => own.has(role))
   const sentences = [
-    ...add.map(({ role, because }) => `+${role} ${because}`),
-    ...remove.map(({ role, because }) => `-${role} ${because}`),
-    ...withheld,
-    ...stays.map(({ role, because }) => `${role} stays ${because}`),
+    ...add.slice(0, told).map(({ role, because }) => `+${role} ${because}`),
+    ...remove.slice(0, told).map(({ role, because }) => `-${role} ${because}`),
+    ...withheld.slice(0, told),
+    ...stays.slice(0, told).map(({ role, because }) => `${role} stays ${because}`),
   ]
+  const untold = add.length + remove.length + withheld.length + stays.length - told
   const key = (grant: Grant) => `${grant.source} ${grant.role}`
   const taken = new Set(remove.map(key))
   const unheard = connection?.attributes.groups !== undefined && groups === null
   const state = hold == null ? `groups_${identity.groups.kind}` : 'sync_held'
-  const more = sentences.length > told ? [`and ${sentences.length - told} more`] : []
+  const more = untold > 0 ? [`and ${untold} more`] : []
   const detail = [...(hold != null ? [hold] : []), ...sentences.slice(0, told), ...more].join('; ')
   return {
     finding: unheard ? state : changed ? 'changed' : 'unchanged',
@@ -128,7 +129,7 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
     add,
     remove,
     after: [
-      ...held.filter((grant) => !taken.has(key(grant))),
+      ...(taken.size > 0 ? held.filter((grant) => !taken.has(key(grant))) : held),
       ...add.map(({ because: _, ...grant }) => grant),
     ],
   }

@@ -4,20 +4,24 @@ import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import type { ProvisionPorts } from '../../lib/provision.js'
 
 /** What `provision` stands on, over a store and a directory, with nothing chosen by the app. */
-export const provisionPorts = (store: Store, directory: Directory): ProvisionPorts => ({
-  store,
-  directory,
-  lock: memoryLock(),
-  now: Date.now,
-  hash: async () => {
-    const key = await store.hashKey()
-    return (value) => createHmac('sha256', key).update(value).digest('base64url')
-  },
-  onConflict: null,
-  warn: (message) => {
-    throw new Error(message)
-  },
-})
+export function provisionPorts(store: Store, directory: Directory): ProvisionPorts {
+  let key: Promise<string> | null = null
+  return {
+    store,
+    directory,
+    lock: memoryLock(),
+    now: Date.now,
+    hash: async () => {
+      key ??= store.hashKey()
+      const known = await key
+      return (value) => createHmac('sha256', known).update(value).digest('base64url')
+    },
+    onConflict: null,
+    warn: (message) => {
+      throw new Error(message)
+    },
+  }
+}
 
 /** The same, with tables and directory entries in place. */
 export async function prepared(store: Store, directory: Directory): Promise<ProvisionPorts> {
