@@ -4,7 +4,6 @@ import type { EventType } from './audit.js'
 import { JitError } from './errors.js'
 import { outbound, outboundSchema } from './outbound.js'
 import { DeliveryError, deliveryDefaults, type Listener, listenerSchema } from './outbox.js'
-import type { Entry } from './strategy.js'
 
 export type WebhookOptions = {
   /** Id of the listener. */
@@ -64,14 +63,13 @@ export function webhook(options: WebhookOptions): Listener {
   const signers = (secrets ?? [secret!]).map((text, index) =>
     signer(text, (problem) => fail(options, `${secrets ? `secrets.${index}` : 'secret'}: ${problem}`)),
   )
-  // What the guard knows of an entry: a name for it, and whether it is for development.
-  const entry = { id, protocol: 'webhook', allowInsecureRequests } as unknown as Entry
+  const asker = { id, protocol: 'webhook', allowInsecureRequests }
   const out = outbound({ ...outboundSchema.parse({ allow }), timeout }, rest.fetch)
   const { protocol, hostname, origin, pathname } = new URL(url)
   if (protocol === 'http:' && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)) {
     fail(options, 'url: plain http is for this machine alone')
   }
-  const refused = out.refused(entry, url)
+  const refused = out.refused(asker, url)
   if (refused) fail(options, `url: ${withoutAdvice(refused)}`)
 
   return {
@@ -92,7 +90,7 @@ export function webhook(options: WebhookOptions): Listener {
       }
       let response: Response
       try {
-        response = await out.fetch(entry)(url, { method: 'POST', headers, body, signal })
+        response = await out.fetch(asker)(url, { method: 'POST', headers, body, signal })
       } catch (error) {
         // The path is not repeated: with some receivers it is a secret.
         const what = error instanceof JitError ? error.message.split(`${origin}${pathname}: `)[1] : undefined
