@@ -64,16 +64,30 @@ onEveryStore((factory) => {
     expect(await scene.directory.connection('c')).toEqual(before)
   })
 
-  check('a policy written at the same time is not overwritten', async (scene) => {
-    for (const [round, verb] of (['disableConnection', 'enableConnection'] as const).entries()) {
-      const roles = ['owner', 'admin', 'member', 'viewer', `round${round}`]
-      await Promise.all([
-        scene.jit.admin[verb](c),
-        scene.elsewhere.disableConnection({ connection: 'd', by }),
-      ])
-      await scene.configure({ roles })
-      expect(await scene.directory.organization('o')).toMatchObject({ roles })
+  check('a policy written in the same moment is not overwritten', async (scene) => {
+    let raced = false
+    const racing: Store = {
+      ...scene.store,
+      commit: async (changes) => {
+        if (!raced && changes.ops.some(({ op }) => op === 'connection.put')) {
+          raced = true
+          await scene.configure({}, { jit: { roles: ['viewer'] } })
+        }
+        return scene.store.commit(changes)
+      },
     }
+    expect(await scene.over(racing).disableConnection(c)).toEqual(done)
+    expect(await scene.directory.connection('c')).toMatchObject({
+      enabled: false,
+      jit: { roles: ['viewer'] },
+    })
+  })
+
+  check('what cannot be deleted is refused before anybody is looked for', async (scene) => {
+    const blind: Store = { ...scene.store, users: () => Promise.reject(new Error('not to be asked')) }
+    const refused = scene.over(blind).deleteConnection({ ...c, grants: 'revoke' })
+    await expect(refused).rejects.toMatchObject({ code: 'connection_enabled' })
+    await expect(remove(scene, 'revoke', scene.over(blind))).rejects.toMatchObject({ code: 'unavailable' })
   })
 
   check('a held sync is let go', async (scene) => {

@@ -26,14 +26,14 @@ const oidc = (id: string, organization: string) => ({
   attributes: { email: 'email', name: 'name', groups: 'groups' },
   groups: { absent: 'unknown', map: { admins: ['admin'], watchers: ['viewer'] } },
 })
-const input = (organization: object = {}) => {
+const input = (organization: object = {}, connection: object = {}) => {
   const roles = ['owner', 'admin', 'member', 'viewer']
   return {
     organizations: [
       { id: 'o', name: 'O', roles, domains: ['o.example'], ...organization },
       { id: 'p', name: 'P', roles, domains: ['p.example'] },
     ],
-    connections: [oidc('c', 'o'), oidc('d', 'o'), oidc('e', 'p')],
+    connections: [{ ...oidc('c', 'o'), ...connection }, oidc('d', 'o'), oidc('e', 'p')],
   } as DirectoryInput
 }
 
@@ -46,8 +46,8 @@ export interface Scene {
   readonly jit: Jit
   /** Another process of the app. */
   readonly elsewhere: Admin
-  /** Writes the policy anew, with this about O. */
-  configure(organization: object): Promise<void>
+  /** Writes the policy anew, with this about O and C. */
+  configure(organization: object, connection?: object): Promise<void>
   /** An app over a store that the test interferes with. */
   over(store: Store): Admin
   /** Signs somebody in, by connection C and an address of O unless told otherwise; their user's id. */
@@ -131,8 +131,8 @@ function sceneOf(store: Store, { jit, directory }: Awaited<ReturnType<typeof app
     jit,
     elsewhere,
     signIn,
-    configure: async (organization) => {
-      await directory.import(input(organization))
+    configure: async (organization, connection) => {
+      await directory.import(input(organization, connection))
     },
     over: (other) => jitOver(other, directory).admin,
     person: async (name, ...roles) => {
