@@ -1,8 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import express, { type Request, type RequestHandler, type Response } from 'express'
-import type { Store } from 'passport-jit'
+import type { Audit, Decision, Store } from 'passport-jit'
 import { refuse } from './answers.js'
-import { readDecisions } from './decisions.js'
+import { outcomeOf } from './decisions.js'
 import type { Inbox } from './mail.js'
 
 /**
@@ -10,15 +10,18 @@ import type { Inbox } from './mail.js'
  * `?after=` page through them; a `Link: rel="next"` header leads on (RFC 8288). The on-screen inbox is short
  * and comes whole.
  */
-export function adminApi(store: Store, inbox: Inbox, token: string | undefined): RequestHandler {
+export function adminApi(
+  { store, audit, inbox }: { store: Store; audit: Audit; inbox: Inbox },
+  token: string | undefined,
+): RequestHandler {
   const api = express.Router()
   api.use(['/api/decisions', '/api/users', '/api/inbox'], requireAdmin(token))
   api.get('/api/decisions', async (req, res) => {
     const page = pageOf(req, res)
     if (!page) return
-    const { decisions, next } = await readDecisions(store, page)
+    const { rows, next } = await audit.decisions(page)
     leadOn(req, res, next)
-    res.json(decisions)
+    res.json(rows.map(decisionAsJson))
   })
   api.get('/api/users', async (req, res) => {
     const page = pageOf(req, res)
@@ -41,6 +44,11 @@ export function adminApi(store: Store, inbox: Inbox, token: string | undefined):
     res.json(inbox.mails().map(({ to, subject, text }) => ({ to, subject, text })))
   })
   return api
+}
+
+const decisionAsJson = (decision: Decision) => {
+  const { change, facts, ...rest } = decision
+  return { id: change, outcome: outcomeOf(decision), ...rest, events: facts }
 }
 
 /** Lets the bearer of the token through; browsers may give it as the password of HTTP Basic. */

@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import session from 'express-session'
 import passport from 'passport'
-import { type Directory, type Jit, JitError, type JitUser, type Store } from 'passport-jit'
+import { type Directory, type Jit, JitError, type Store } from 'passport-jit'
 import { adminApi, requireAdmin } from './admin.js'
 import { refuse, wantsPage } from './answers.js'
 import { icon, liveScript, stylesheet } from './assets.js'
-import { readDecisions } from './decisions.js'
 import { inboxPage, mailDocument, mailHeaders } from './inbox-page.js'
 import { refusalPage } from './layout.js'
 import type { Inbox } from './mail.js'
@@ -40,7 +39,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
   app.get('/style.css', (_req, res) => void res.type('css').send(stylesheet))
   app.get('/icon.svg', (_req, res) => void res.type('svg').send(icon))
   app.get('/live.js', (_req, res) => void res.type('js').send(liveScript))
-  app.use(adminApi(store, options.inbox, adminToken))
+  app.use(adminApi({ store, audit: jit.audit, inbox: options.inbox }, adminToken))
 
   // What the kit needs: a session, Passport's use of it, and its routes before any body parser.
   const secure = baseUrl.startsWith('https:')
@@ -91,10 +90,10 @@ export function createApp(options: WorkspaceOptions): express.Express {
       res.send(signInPage({ ways, providers, baseUrl, suggestions, email, inbox: onLoopback }).text)
       return
     }
-    const { user, jit } = req
-    const decisions = await decisionsOn(store, user)
+    const { user } = req
+    const { rows: decisions } = await jit.audit.decisions({ user: user.id, limit: 1000 })
     const via = nameOf(user.via)
-    res.send(workspacePage({ user, jit, organizations, via, inbox: onLoopback, decisions }).text)
+    res.send(workspacePage({ user, jit: req.jit, organizations, via, inbox: onLoopback, decisions }).text)
   })
 
   app.get('/api/me', (req, res) => {
@@ -111,7 +110,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
   })
 
   app.get('/decisions', onLoopback ? anybody : requireAdmin(adminToken), async (_req, res) => {
-    const { decisions } = await readDecisions(store, { limit: 200 })
+    const { rows: decisions } = await jit.audit.decisions({ limit: 200 })
     const { rows } = await store.users({ limit: 1000 })
     const people = new Map(
       rows.map(({ id, attributes, verifiedEmail, contactEmail }) => [
@@ -133,12 +132,6 @@ export function createApp(options: WorkspaceOptions): express.Express {
   app.use(jit.errorPage())
   app.use(accident)
   return app
-}
-
-/** A person's decisions among the newest 1,000 of the trail, newest first. */
-async function decisionsOn(store: Store, user: JitUser) {
-  const { decisions } = await readDecisions(store, { limit: 1000 })
-  return decisions.filter((decision) => decision.user === user.id)
 }
 
 const anybody: RequestHandler = (_req, _res, next) => next()

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import {
+  type Audit,
   createJit,
   type Directory,
   directoryFromFile,
@@ -47,6 +48,7 @@ interface Flags {
 interface Demo {
   readonly url: string
   readonly store: Store
+  readonly audit: Audit
   readonly adminToken: string | undefined
   readonly banner: readonly string[]
   readonly close: () => Promise<void>
@@ -147,7 +149,7 @@ async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): Promise
       suggestions: config === undefined ? suggestions : [],
     })
     web.serve(app)
-    return { url, store: database.store, adminToken, banner, close }
+    return { url, store: database.store, audit: jit.audit, adminToken, banner, close }
   } catch (error) {
     await close().catch(() => {})
     throw error

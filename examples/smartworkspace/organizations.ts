@@ -59,7 +59,7 @@ export function organizations(idps: {
         vouchesFor: ['superfantasy.example', 'magictech.example'],
         jit: { roles: ['member'] },
         attributes,
-        groups: { map: { design: ['designer'], 'team-leads': ['admin'] } },
+        groups: { absent: 'empty', map: { design: ['designer'], 'team-leads': ['admin'] } },
       },
       {
         id: 'globex-oidc',
@@ -71,7 +71,7 @@ export function organizations(idps: {
         allowInsecureRequests: true,
         jit: { roles: ['member'] },
         attributes: { email: 'email', name: 'name', groups: 'groups' },
-        groups: { map: { finance: ['auditor'] } },
+        groups: { absent: 'empty', map: { finance: ['auditor'] } },
       },
       {
         id: 'initech-saml',

@@ -1,5 +1,5 @@
-import type { JitResult, JitUser, Organization } from 'passport-jit'
-import type { Decision } from './decisions.js'
+import type { Decision, JitResult, JitUser, Organization } from 'passport-jit'
+import { outcomeOf } from './decisions.js'
 import { type Html, html } from './html.js'
 import { face, layout, refreshing, time } from './layout.js'
 import { outcomeWords, reasonSentences, sourceSentence } from './words.js'
@@ -48,20 +48,15 @@ ${latest && html`<section class="card"><h2>Why: the latest decision on your acco
 
 /** The decision that gave a role, in the words of its trace. */
 function givenBy(decisions: readonly Decision[], organization: string, role: string, source: string) {
-  for (const { id, at, events, trace } of decisions) {
-    const event = events.find(
+  for (const { change: id, at, facts } of decisions) {
+    const event = facts.find(
       (entry) =>
         entry.type === 'granted' &&
         entry.organization === organization &&
         entry.detail.role === role &&
         entry.detail.source === source,
     )
-    if (!event) continue
-    const said = trace
-      .find((entry) => entry.rule === 'roles')
-      ?.detail?.split('; ')
-      .find((words) => words.startsWith(`${role} `))
-    return { id, at, words: said ?? '' }
+    if (event) return { id, at, words: typeof event.detail.because === 'string' ? event.detail.because : '' }
   }
   return null
 }
@@ -77,8 +72,9 @@ export function decisionsPage(options: {
 }): Html {
   const { decisions, people, placeOf, warnings, inbox } = options
   const items = decisions.map((decision) => {
-    const { id, at, outcome, reason, user, source, correlationId, events } = decision
-    const facts = events.map(
+    const { change: id, at, reason, user, source, correlationId } = decision
+    const outcome = outcomeOf(decision)
+    const facts = decision.facts.map(
       ({ type, organization: where, detail }) =>
         html`<dt>${type}</dt><dd>${where && html`${placeOf({ organization: where })} `}<span class="soft">${words(detail)}</span></dd>`,
     )

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Outcome, Reason, Store, UserListing } from 'passport-jit'
+import type { Audit, Decision, Outcome, Reason, Store, UserListing } from 'passport-jit'
 import type { Page } from './browser.js'
-import { type Decision, readDecisions } from './decisions.js'
+import { outcomeOf } from './decisions.js'
 import { type Mailed, type Stage, type Steps, words } from './steps.js'
 
 /** A sign-in, and what has to come of it. */
@@ -37,20 +37,24 @@ export interface Told {
 export interface Played {
   readonly url: string
   readonly store: Store
+  readonly audit: Audit
   readonly adminToken: string | undefined
 }
 
 /** Plays every story against a running demo, one after the other, each person in a browser of their own. */
-export async function play(stories: readonly Story[], { url, store, adminToken }: Played): Promise<Told[]> {
+export async function play(
+  stories: readonly Story[],
+  { url, store, audit, adminToken }: Played,
+): Promise<Told[]> {
   const stage: Stage = { url, inbox: () => inboxOf(url, adminToken) }
   const told: Told[] = []
   for (const story of stories) {
     try {
-      const before = await look(store, stage)
+      const before = await look(store, audit, stage)
       const { browser, page } = await story.steps(stage)
       const me = await browser.open(`${url}/api/me`)
       const signedIn = me.status === 200 ? (JSON.parse(me.text) as Me) : null
-      told.push(compare(story, page, signedIn, before, await look(store, stage)))
+      told.push(compare(story, page, signedIn, before, await look(store, audit, stage)))
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       told.push({ story, outcome: 'failed', reason: '', rows: '', differences: [why] })
@@ -80,7 +84,7 @@ interface Seen {
   readonly mails: readonly Mailed[]
 }
 
-async function look(store: Store, { inbox }: Stage): Promise<Seen> {
+async function look(store: Store, audit: Audit, { inbox }: Stage): Promise<Seen> {
   const users: UserListing[] = []
   for (let after: string | undefined, more = true; more; ) {
     const page = await store.users({ limit: 1000, ...(after !== undefined && { after }) })
@@ -90,8 +94,8 @@ async function look(store: Store, { inbox }: Stage): Promise<Seen> {
   }
   const decisions: Decision[] = []
   for (let after: string | undefined, more = true; more; ) {
-    const page = await readDecisions(store, { limit: 1000, ...(after !== undefined && { after }) })
-    decisions.push(...page.decisions)
+    const page = await audit.decisions({ limit: 1000, ...(after !== undefined && { after }) })
+    decisions.push(...page.rows)
     more = page.next !== null
     after = page.next ?? undefined
   }
@@ -105,7 +109,7 @@ function count({ users, decisions }: Seen): Rows {
     identities: sum(users.map((user) => user.identities.length)),
     memberships: sum(users.map((user) => user.memberships.length)),
     grants: sum(users.flatMap((user) => user.memberships.map(({ grants }) => grants.length))),
-    events: sum(decisions.map(({ events }) => events.length)),
+    events: sum(decisions.map(({ facts }) => facts.length)),
   }
 }
 
@@ -113,7 +117,7 @@ function compare(story: Story, page: Page, me: Me | null, before: Seen, after: S
   const made = after.decisions.length > before.decisions.length ? after.decisions[0] : undefined
   // What is refused before any rule is asked is no decision; the page alone tells.
   const refused = page.status === 403 ? { outcome: 'denied', reason: refusalCode(page) } : null
-  const outcome = me?.jit?.outcome ?? made?.outcome ?? refused?.outcome ?? 'nothing'
+  const outcome = me?.jit?.outcome ?? (made && outcomeOf(made)) ?? refused?.outcome ?? 'nothing'
   const reason = me?.jit?.reason ?? made?.reason ?? refused?.reason ?? 'none'
   const [had, has] = [count(before), count(after)]
   const grown = tables.flatMap((table) => {

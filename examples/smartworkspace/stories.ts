@@ -23,7 +23,7 @@ export const stories: readonly Story[] = [
     steps: byAddress(sarah.email, 'superfantasy-saml', sarah.id),
     outcome: 'created',
     reason: 'user_provisioned',
-    rows: { users: 1, identities: 1, memberships: 1, grants: 2, events: 5 },
+    rows: { users: 1, identities: 1, memberships: 1, grants: 2, events: 6 },
     memberships: ['superfantasy: designer, member'],
   },
   {
@@ -43,7 +43,7 @@ export const stories: readonly Story[] = [
     steps: bySso('superfantasy-saml', peter.id),
     outcome: 'linked',
     reason: 'identity_linked',
-    rows: { identities: 1, memberships: 1, grants: 2, events: 4 },
+    rows: { identities: 1, memberships: 1, grants: 2, events: 5 },
     memberships: ['magictech: admin', 'superfantasy: admin, member'],
   },
   {
@@ -53,7 +53,7 @@ export const stories: readonly Story[] = [
     steps: byAddress(grace.email, 'globex-oidc', grace.id),
     outcome: 'created',
     reason: 'user_provisioned',
-    rows: { users: 1, identities: 1, memberships: 1, grants: 2, events: 5 },
+    rows: { users: 1, identities: 1, memberships: 1, grants: 2, events: 6 },
     memberships: ['globex: auditor, member'],
   },
   {
@@ -72,7 +72,7 @@ export const stories: readonly Story[] = [
     steps: bySso('initech-saml', milton.id),
     outcome: 'linked',
     reason: 'identity_linked',
-    rows: { identities: 1, events: 1 },
+    rows: { identities: 1, events: 2 },
     memberships: ['initech: member'],
   },
   {
@@ -116,7 +116,7 @@ export const stories: readonly Story[] = [
     steps: bySocial('pixelhub', members.gwen.id),
     outcome: 'created',
     reason: 'user_created',
-    rows: { users: 1, identities: 1, events: 2 },
+    rows: { users: 1, identities: 1, events: 3 },
     memberships: [],
   },
   {
@@ -146,7 +146,7 @@ export const stories: readonly Story[] = [
     steps: proving(bySocial('pixelhub', members.peter.id), peter.email),
     outcome: 'linked',
     reason: 'identity_linked',
-    rows: { identities: 1, events: 1 },
+    rows: { identities: 1, events: 2 },
     memberships: ['magictech: admin', 'superfantasy: admin, member'],
     mails: 1,
   },

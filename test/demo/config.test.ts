@@ -33,7 +33,7 @@ describe('--config: the same app on organizations of one’s own', () => {
           idpMetadata: 'idp.xml',
           jit: { roles: ['member'] },
           attributes: { email: 'email', name: 'displayName', groups: 'groups' },
-          groups: { map: { admins: ['admin'] } },
+          groups: { absent: 'empty', map: { admins: ['admin'] } },
         },
       ],
     }

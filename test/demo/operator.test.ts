@@ -58,6 +58,7 @@ describe('the addresses of the operator', () => {
       'joined',
       'granted',
       'granted',
+      'asserted',
     ])
     const users = await (await fetch(`${demo.url}/api/users`, { headers: authorized })).json()
     expect(users.find(({ id }: { id: string }) => id === me.user.id)).toMatchObject({

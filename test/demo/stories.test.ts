@@ -8,15 +8,15 @@ const stories = [
   ['colleague from the acquired company', 'linked', 'identity_linked', 'identities +1, memberships +1'],
   ['new hire by OpenID Connect', 'created', 'user_provisioned', 'users +1'],
   ['JIT off, no account', 'denied', 'user_not_provisioned', 'events +1'],
-  ['JIT off, account made by hand', 'linked', 'identity_linked', 'identities +1, events +1'],
+  ['JIT off, account made by hand', 'linked', 'identity_linked', 'identities +1, events +2'],
   ['address of another organization', 'denied', 'email_foreign', 'events +1'],
   ['address in nobody’s domain', 'denied', 'email_outside', 'events +1'],
   ['newcomer of a domain, by code', 'created', 'user_provisioned', 'users +1, memberships +1, grants +1'],
   ['newcomer of a domain, by link', 'created', 'user_provisioned', 'users +1, memberships +1, grants +1'],
-  ['guest, address unverified', 'created', 'user_created', 'users +1, identities +1, events +2'],
+  ['guest, address unverified', 'created', 'user_created', 'users +1, identities +1, events +3'],
   ['the same guest again', 'unchanged', 'identity_known', 'none'],
   ['a code where SSO owns the domain', 'denied', 'sso_required', 'none'],
-  ['another way in, proved by code', 'linked', 'identity_linked', 'identities +1, events +1'],
+  ['another way in, proved by code', 'linked', 'identity_linked', 'identities +1, events +2'],
   ['existing member, by code', 'unchanged', 'identity_known', 'none'],
 ] as const
 
