@@ -50,7 +50,11 @@ export function configure(
         ...entry,
         vouchesFor: entry.vouchesFor ?? owned.get(entry.organization)!,
         attributes: { ...below, ...(entry.attributes as Partial<AttributeMapping> | undefined) },
-        groups: { ...entry.groups, absent: entry.groups.absent ?? preset.groupsAbsent },
+        groups: {
+          ...entry.groups,
+          absent: entry.groups.absent ?? preset.groupsAbsent,
+          truncatedAt: entry.groups.truncatedAt ?? preset.groupsTruncatedAt,
+        },
       })
     }),
     providers: [email, ...config.social.map((entry) => ({ ...entry, protocol: 'social' }) as const)]

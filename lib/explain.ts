@@ -81,6 +81,7 @@ const sentences: Readonly<Record<Rule, Readonly<Record<string, string>>>> = {
     last_role_gone: 'the last role goes, and the membership with it',
     groups_absent: 'the answer says nothing about groups, so they neither give nor take',
     groups_overflow: 'there were too many groups to send, so they neither give nor take',
+    groups_truncated: 'the IdP sent as many groups as it ever does, so they neither give nor take',
     sync_held: 'the sync of this connection is held, so groups neither give nor take',
   },
   attributes: {

@@ -187,9 +187,12 @@ export function warnings(config: Parsed): string[] {
   return found
 }
 
-function oddGroups({ id, groups, jit }: Parsed['connections'][number]): string[] {
+function oddGroups(connection: Parsed['connections'][number]): string[] {
+  const { id, groups, jit } = connection
   const where = `connection "${id}": groups`
   const rules = [...Object.entries(groups.map), ...Object.entries(groups.prefixes)]
+  const unasked =
+    connection.protocol === 'oidc' && connection.preset === 'okta' && !connection.scopes.includes('groups')
   const idle =
     jit.roles.length > 0
       ? 'everybody keeps jit.roles, so nobody leaves with their last group'
@@ -200,6 +203,9 @@ function oddGroups({ id, groups, jit }: Parsed['connections'][number]): string[]
     ...rules.flatMap(([group, roles]) =>
       roles.length === 0 ? [`${where}: "${group}" is mapped to no role`] : [],
     ),
+    ...(rules.length > 0 && unasked
+      ? [`${where}: Okta sends groups for the scope "groups" alone; add it to scopes`]
+      : []),
     ...(groups.oneOf.length === 1
       ? [`${where}.oneOf names one role, so there is nothing to choose from`]
       : []),

@@ -84,6 +84,8 @@ const groupsPolicy = z.strictObject({
   oneOf: z.array(assignableRole).default([]),
   /** Whether an answer without the groups claim means no groups; by the preset, else `unknown`. */
   absent: z.enum(['unknown', 'empty']).optional(),
+  /** How many groups the IdP sends at most without saying that there are more; that many are unknown. */
+  truncatedAt: z.number().int().min(1).max(identityLimits.groups).optional(),
   /** What becomes of a membership when sync takes its last grant, and of joining where no role is given. */
   withoutRole: z.enum(['keep', 'leave']).default('keep'),
 })

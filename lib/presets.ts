@@ -5,14 +5,20 @@ export interface Preset {
   readonly attributes: AttributeMapping
   /** Whether it leaves the groups claim out for somebody who has none. */
   readonly groupsAbsent: 'unknown' | 'empty'
+  /** How many groups it sends at most without saying that there are more. */
+  readonly groupsTruncatedAt?: number
 }
 
 export const presetNames = ['okta', 'entra', 'google', 'adfs', 'keycloak'] as const
 export type PresetName = (typeof presetNames)[number]
 
-/** Attribute names by OID, as LDAP directories give them (RFC 4524 §2.16, RFC 4519 §2; inetOrgPerson, RFC 2798). */
+/**
+ * Attribute names by OID, as LDAP directories give them (RFC 4524 §2.16, RFC 4519 §2; inetOrgPerson, RFC 2798), and
+ * the address as certificates do (RFC 2985 §5.2.1).
+ */
 const oid = {
   mail: 'urn:oid:0.9.2342.19200300.100.1.3',
+  emailAddress: 'urn:oid:1.2.840.113549.1.9.1',
   givenName: 'urn:oid:2.5.4.42',
   surname: 'urn:oid:2.5.4.4',
   displayName: 'urn:oid:2.16.840.1.113730.3.1.241',
@@ -31,8 +37,8 @@ const oidcProfile = {
 const generic: Preset = { attributes: { email: 'email', name: 'name' }, groupsAbsent: 'unknown' }
 
 const presets: Readonly<Record<PresetName, Readonly<Record<'saml' | 'oidc', Preset>>>> = {
-  // Both statements are set up by hand in Okta; these are the names its own guides use. A filter that matches no
-  // group sends no claim.
+  // Attribute statements are set up by hand in Okta; these are the names its own guides use. A filter that matches no
+  // group sends no claim. OIDC sends groups for the scope "groups" alone, and its group functions name 100 at most.
   okta: {
     saml: {
       attributes: {
@@ -44,14 +50,21 @@ const presets: Readonly<Record<PresetName, Readonly<Record<'saml' | 'oidc', Pres
       },
       groupsAbsent: 'empty',
     },
-    oidc: { attributes: { ...oidcProfile, groups: 'groups' }, groupsAbsent: 'empty' },
+    oidc: {
+      attributes: { ...oidcProfile, groups: 'groups' },
+      groupsAbsent: 'empty',
+      groupsTruncatedAt: 100,
+    },
   },
-  // Groups are object ids. Too many for a token are told by a claim of their own, so absent means none.
+  // Groups are object ids. Too many for a token are told by a claim of their own, so absent means none. By default the
+  // NameID and the claim "name" are the user principal name, which changes with the person's name; the object id
+  // never does, and the issuer names the tenant.
   entra: {
     saml: {
       attributes: {
+        subject: 'http://schemas.microsoft.com/identity/claims/objectidentifier',
         email: `${soap}/emailaddress`,
-        name: ['http://schemas.microsoft.com/identity/claims/displayname', `${soap}/name`],
+        name: 'http://schemas.microsoft.com/identity/claims/displayname',
         givenName: `${soap}/givenname`,
         familyName: `${soap}/surname`,
         groups: `${microsoft}/groups`,
@@ -60,7 +73,8 @@ const presets: Readonly<Record<PresetName, Readonly<Record<'saml' | 'oidc', Pres
     },
     oidc: { attributes: { ...oidcProfile, groups: 'groups' }, groupsAbsent: 'empty' },
   },
-  // An ID token of Google never says anything about groups; a SAML app does where groups are mapped to it.
+  // A SAML app names the groups mapped to it that the person is in, under a name of one's own choice. An ID token of
+  // Google never says anything about groups. The NameID is the address, which Google offers no identifier beside.
   google: {
     saml: {
       attributes: {
@@ -73,6 +87,8 @@ const presets: Readonly<Record<PresetName, Readonly<Record<'saml' | 'oidc', Pres
     },
     oidc: { attributes: oidcProfile, groupsAbsent: 'unknown' },
   },
+  // All of it by claim rules; these are the types that AD FS suggests. Without `form_post` an ID token holds no more
+  // than the user principal name, in the form of an address.
   adfs: {
     saml: {
       attributes: {
@@ -86,25 +102,23 @@ const presets: Readonly<Record<PresetName, Readonly<Record<'saml' | 'oidc', Pres
     },
     oidc: {
       attributes: { ...oidcProfile, email: ['email', 'upn'], groups: ['group', 'groups'] },
-      groupsAbsent: 'empty',
+      groupsAbsent: 'unknown',
     },
   },
-  // Its OIDC group mapper sends an empty list, its SAML mapper nothing.
+  // Group mappers are added by hand; groups are full paths such as "/staff" unless the mapper says otherwise. Who is in
+  // none gets no claim (OIDC: since release 22). Roles are no groups: `attributes.groups` may name them instead.
   keycloak: {
     saml: {
       attributes: {
-        email: ['email', oid.mail],
+        email: ['email', oid.emailAddress, oid.mail],
         name: ['name', oid.displayName],
         givenName: ['givenName', 'firstName', oid.givenName],
         familyName: ['surname', 'lastName', oid.surname],
-        groups: ['groups', 'member', 'Role'],
+        groups: ['groups', 'member'],
       },
       groupsAbsent: 'empty',
     },
-    oidc: {
-      attributes: { ...oidcProfile, groups: ['groups', '/realm_access/roles'] },
-      groupsAbsent: 'unknown',
-    },
+    oidc: { attributes: { ...oidcProfile, groups: 'groups' }, groupsAbsent: 'empty' },
   },
 }
 

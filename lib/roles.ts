@@ -120,7 +120,8 @@ export function planRoles(signIn: SignIn, facts: RoleFacts): RolePlan {
   const key = (grant: Grant) => `${grant.source} ${grant.role}`
   const taken = new Set(remove.map(key))
   const unheard = connection?.attributes.groups !== undefined && groups === null
-  const state = hold == null ? `groups_${identity.groups.kind}` : 'sync_held'
+  const { kind } = identity.groups
+  const state = hold != null ? 'sync_held' : kind === 'listed' ? 'groups_truncated' : `groups_${kind}`
   const more = untold > 0 ? [`and ${untold} more`] : []
   const detail = [...(hold != null ? [hold] : []), ...sentences.slice(0, told), ...more].join('; ')
   return {
@@ -177,6 +178,7 @@ function firstFrom(sorted: readonly string[], text: string): string | undefined 
 
 /** The person's groups, or null where the IdP's answer does not tell. */
 function groupsOf({ groups }: IdentityFacts, connection: Connection): readonly string[] | null {
-  if (groups.kind === 'listed') return groups.values
-  return groups.kind === 'absent' && connection.groups.absent === 'empty' ? [] : null
+  const { absent, truncatedAt = Number.POSITIVE_INFINITY } = connection.groups
+  if (groups.kind === 'listed') return groups.values.length < truncatedAt ? groups.values : null
+  return groups.kind === 'absent' && absent === 'empty' ? [] : null
 }
