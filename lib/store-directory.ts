@@ -178,7 +178,34 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       await delay(Math.random() * 20 * 2 ** attempt)
     }
   }
-  const directory: StoreDirectory = {
+  const { write, reseal, switched } = importer({
+    ...{ store, vault, env, providers },
+    accepted: (known, policies, digest) => {
+      // An entry that cannot be read is mended by the import; what people have stands for it.
+      const read = <T>(row: EntryRow | undefined, value: (row: EntryRow) => T): T | null => {
+        try {
+          return row ? value(row) : null
+        } catch {
+          return null
+        }
+      }
+      const find = (rows: readonly EntryRow[], id: string) => rows.find((row) => row.id === id)
+      const ports = {
+        ...{ store, limit, now: Date.now },
+        present: {
+          organization: async (id: string) => read(find(known.organizations, id), organizationOf),
+          connection: async (id: string) => read(find(known.connections, id), connectionOf),
+        },
+        domain: async (name: string): Promise<DomainFacts> => {
+          const rows = await store.entries.domain(candidates(name))
+          return { owner: read(rows?.owner, organizationOf), sso: [] }
+        },
+      }
+      return requireAcceptance(ports, policies, digest)
+    },
+  })
+
+  return {
     organization: (id) =>
       remembered(`organization:${id}`, async () =>
         found(await store.entries.organization(id), organizationOf),
@@ -220,27 +247,6 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       return switched(connection, enabled)
     },
   }
-  const { write, reseal, switched } = importer({
-    ...{ store, vault, env, providers },
-    accepted: (known, policies, digest) => {
-      // An entry that cannot be read is mended by the import; what people have stands for it.
-      const lookup = async <T>(rows: readonly EntryRow[], id: string, read: (row: EntryRow) => T) => {
-        try {
-          const row = rows.find((entry) => entry.id === id)
-          return row ? read(row) : null
-        } catch {
-          return null
-        }
-      }
-      const present = {
-        organization: (id: string) => lookup(known.organizations, id, organizationOf),
-        connection: (id: string) => lookup(known.connections, id, connectionOf),
-      }
-      const ports = { store, domain: directory.domain, now: Date.now, limit, present }
-      return requireAcceptance(ports, policies, digest)
-    },
-  })
-  return directory
 }
 
 /** What may be different now that these organizations and connections were written. */
