@@ -14,6 +14,7 @@ import {
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } from './identity.js'
 import { readIncoming } from './incoming.js'
+import { clientKey, clientOf, count, type RequestLimits } from './limits.js'
 import type { Outbound } from './outbound.js'
 import type { Directory, Once } from './store.js'
 import { type Attempt, type Entry, type Services, type Strategy, single } from './strategy.js'
@@ -30,6 +31,7 @@ export interface AuthenticatePorts {
   readonly returnTo: string
   readonly now: () => number
   readonly outbound: Outbound
+  readonly limits: RequestLimits
 }
 
 /** A connection or provider, and the path its answers come back to. */
@@ -83,6 +85,7 @@ export async function begin(
   res: ServerResponse,
   route: Route,
 ): Promise<Extract<Step, { kind: 'redirect' }>> {
+  await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const entry = await enabledEntry(ports, route.source)
   const strategy = strategyFor(ports, entry)
   const id = newToken()
@@ -115,6 +118,7 @@ export async function finish(
   res: ServerResponse,
   route: Route,
 ): Promise<Step> {
+  await count(ports.limits, 'answers', clientKey(clientOf(req)))
   const incoming = await readIncoming(req)
   const entry = await enabledEntry(ports, route.source)
   const strategy = strategyFor(ports, entry)

@@ -6,6 +6,7 @@ import { discover, type WayIn } from './discovery.js'
 import { JitError } from './errors.js'
 import { assertIdentity, normalizeEmail } from './identity.js'
 import { readIncoming } from './incoming.js'
+import { clientKey, clientOf, count } from './limits.js'
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import { codeForm, escapeHtml, form, json, page, wantsHtml } from './pages.js'
 import { signIn } from './sign-in.js'
@@ -24,6 +25,7 @@ export async function discoverWays(
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {
+  await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const { body } = await readIncoming(req, 'form or JSON')
   const email = addressOf(single(body, 'email'))
   const returnTo = returnAddress(single(body, 'returnTo'), ports.returnTo)
@@ -180,9 +182,6 @@ export function codePage(
   const back = `<p class="note">Nothing came, or it is too late? <a href="${escapeHtml(ports.returnTo)}">Start again</a> and ask for another.</p>`
   page(res, status, title, said + note + codeForm(action, { email: address }) + back)
 }
-
-/** The client's address. Express's own `ip` honours its `trust proxy`; a forwarded header alone proves nothing. */
-const clientOf = (req: IncomingMessage & { ip?: string }) => req.ip ?? req.socket.remoteAddress ?? ''
 
 export function emailOf(ports: MiddlewarePorts): EmailStrategy {
   if (ports.email) return ports.email

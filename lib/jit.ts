@@ -10,6 +10,7 @@ import { type ErrorCode, JitError } from './errors.js'
 import { explain } from './explain.js'
 import { type Hypothesis, suppose } from './hypothesis.js'
 import { type Audit, audit, sealing } from './ledger.js'
+import { type RequestLimits, requestLimits } from './limits.js'
 import * as middleware from './middleware.js'
 import { type Outbound, type OutboundOptions, outbound, outboundSchema } from './outbound.js'
 import { type Deliveries, deliveries, delivering, type Listener, listenersSchema } from './outbox.js'
@@ -68,6 +69,8 @@ export interface JitOptions {
   log?: (entry: LogEntry) => void
   /** Milliseconds since the epoch; the system clock by default. */
   now?: () => number
+  /** How often one client may start sign-ins and bring answers; counted in this process by default. */
+  limits?: Partial<RequestLimits>
   /** Which addresses identity providers may have, and how long and large their answers may be. */
   outbound?: OutboundOptions
   /**
@@ -141,6 +144,12 @@ const optionsSchema = z.object({
     )
     .min(1, 'at least one strategy'),
   outbound: outboundSchema,
+  limits: z
+    .strictObject({
+      starts: port('limits.starts', 'consume').optional(),
+      answers: port('limits.answers', 'consume').optional(),
+    })
+    .optional(),
   fetch: z.custom<typeof globalThis.fetch>((value) => typeof value === 'function', 'a function').optional(),
 })
 
@@ -215,6 +224,7 @@ export function createJit(options: JitOptions): Jit {
     email,
     now,
     outbound: out,
+    limits: requestLimits(options.limits),
     hash,
     onConflict: options.onConflict ?? null,
     warn: (message) => log({ level: 'warn', message }),

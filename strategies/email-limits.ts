@@ -1,15 +1,6 @@
 import { createHash } from 'node:crypto'
-import { isIP } from 'node:net'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import { JitError } from '../lib/index.js'
-
-/**
- * What a limit needs of rate-limiter-flexible's `RateLimiterAbstract`: counts one for the key, and rejects with
- * `{ msBeforeNext }` where that is one too many, or with an `Error` where its backend cannot be asked.
- */
-export interface Limiter {
-  consume(key: string): Promise<unknown>
-}
+import type { Limiter } from '../lib/index.js'
 
 /**
  * The limits of the e-mail method, each with its default. The defaults count in this process; several processes
@@ -52,46 +43,6 @@ export function withDefaults(given: Partial<EmailLimits>): EmailLimits {
   return Object.fromEntries(limitNames.map((name) => [name, given[name] ?? inMemory(name)])) as never
 }
 
-/**
- * Counts one request, or refuses it.
- * @throws JitError `too_many_requests` with how long to wait; `unavailable` where the limiter's backend fails,
- *   because a limit that cannot be asked is no limit.
- */
-export async function count(limits: EmailLimits, name: keyof EmailLimits, key: string): Promise<void> {
-  try {
-    await limits[name].consume(key)
-  } catch (refusal) {
-    const wait = (refusal as { msBeforeNext?: unknown } | null)?.msBeforeNext
-    if (refusal instanceof Error || typeof wait !== 'number') {
-      throw new JitError('unavailable', `limits.${name}: the limiter's backend failed`, { cause: refusal })
-    }
-    const retryAfter = Math.max(1, Math.ceil(wait / 1000))
-    throw new JitError('too_many_requests', `limits.${name} is reached for another ${retryAfter} s`, {
-      retryAfter,
-    })
-  }
-}
-
 /** An address as a key of a limiter: a hash, so that the limiter's backend holds no list of people. */
 export const addressKey = (address: string) =>
   createHash('sha256').update(`limit\0${address}`).digest('base64url')
-
-/**
- * A client as a key of a limiter: an IPv4 address, or the /64 network of an IPv6 one, which is the least that a
- * household gets and all of which one machine can use (RFC 6177 §2, RFC 4291 §2.5.4).
- */
-export function clientKey(ip: string): string {
-  const plain = ip.split('%')[0]!.toLowerCase()
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain)?.[1]
-  if (mapped) return mapped
-  if (isIP(plain) !== 6) return plain
-  const [head = '', tail] = plain.split('::')
-  const left = head.split(':').filter(Boolean)
-  const right = (tail ?? '').split(':').filter(Boolean)
-  const zeros = tail === undefined ? 0 : 8 - left.length - right.length
-  const groups = [...left, ...Array<string>(Math.max(0, zeros)).fill('0'), ...right]
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`
-}

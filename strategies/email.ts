@@ -2,17 +2,20 @@ import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import {
   type CodeRequest,
+  clientKey,
   codeLifetime,
+  count,
   type EmailServices,
   type EmailStrategy,
   JitError,
   putSealed,
   takeSealed,
 } from '../lib/index.js'
-import { addressKey, clientKey, count, type EmailLimits, limitNames, withDefaults } from './email-limits.js'
+import { addressKey, type EmailLimits, limitNames, withDefaults } from './email-limits.js'
 import { type Mail, mailOf } from './email-mail.js'
 
-export type { EmailLimits, Limiter } from './email-limits.js'
+export type { Limiter } from '../lib/index.js'
+export type { EmailLimits } from './email-limits.js'
 export type { Mail } from './email-mail.js'
 
 export interface EmailOptions {

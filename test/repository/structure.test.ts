@@ -139,8 +139,16 @@ describe('The package', () => {
     expect(Object.keys(manifest.exports)).toEqual(expect.arrayContaining(rooms))
   })
 
-  test('the engine depends on schemas, lists of domains and addresses and a command parser, and on nothing else', () => {
-    const libraries = ['commander', 'free-email-domains-list', 'ipaddr.js', 'tldts', 'validator', 'zod']
+  test('the engine depends on schemas, lists of domains and addresses, limits and a command parser, and on nothing else', () => {
+    const libraries = [
+      'commander',
+      'free-email-domains-list',
+      'ipaddr.js',
+      'rate-limiter-flexible',
+      'tldts',
+      'validator',
+      'zod',
+    ]
     expect(Object.keys(manifest.dependencies)).toEqual(libraries)
     const packages = new Set(
       all

@@ -66,6 +66,7 @@ async function build(app: express.Express, server: Awaited<ReturnType<typeof lis
     now,
     ...(options.fetch && { fetch: options.fetch }),
     ...(options.outbound && { outbound: options.outbound }),
+    ...(options.limits && { limits: options.limits }),
   })
   const instance = new passport.Passport()
   app.disable('x-powered-by')

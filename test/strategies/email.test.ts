@@ -7,7 +7,7 @@ import { redisOnce } from 'passport-jit/stores/redis'
 import { type EmailOptions, emailStrategy } from 'passport-jit/strategies/email'
 import { RateLimiterRedis } from 'rate-limiter-flexible'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { clientKey } from '../../strategies/email-limits.js'
+import { clientKey } from '../../lib/limits.js'
 import { inbox, recordingOnce, wrongCodes } from '../rig/inbox.js'
 import { needs, redis } from '../rig/services.js'
 

@@ -1,0 +1,85 @@
+import type { IncomingMessage } from 'node:http'
+import { isIP } from 'node:net'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { JitError } from './errors.js'
+
+/**
+ * What a limit needs of rate-limiter-flexible's `RateLimiterAbstract`: counts one for the key, and rejects with
+ * `{ msBeforeNext }` where that is one too many, or with an `Error` where its backend cannot be asked.
+ */
+export interface Limiter {
+  consume(key: string): Promise<unknown>
+}
+
+/**
+ * The limits before anything expensive is done for a client, each with its default. The defaults count in this
+ * process; several processes need limiters that share a backend, such as `RateLimiterRedis`.
+ */
+export interface RequestLimits {
+  /**
+   * Starts of sign-ins and questions of discovery by one client in a minute: 600, because an office may share one
+   * address. Behind a proxy set Express's `trust proxy`, or everybody is one client.
+   */
+  readonly starts: Limiter
+  /** Answers of identity providers that one client brings, in a minute: 600. */
+  readonly answers: Limiter
+}
+
+const defaults: Record<keyof RequestLimits, { points: number; duration: number }> = {
+  starts: { points: 600, duration: 60 },
+  answers: { points: 600, duration: 60 },
+}
+
+/** The app's own limiters, and one in memory for each that it does not give. */
+export function requestLimits(given: Partial<RequestLimits> = {}): RequestLimits {
+  const inMemory = (name: keyof RequestLimits) =>
+    new RateLimiterMemory({ ...defaults[name], keyPrefix: `jit-${name}` })
+  return { starts: given.starts ?? inMemory('starts'), answers: given.answers ?? inMemory('answers') }
+}
+
+/**
+ * Counts one request, or refuses it.
+ * @throws JitError `too_many_requests` with how long to wait; `unavailable` where the limiter's backend fails,
+ *   because a limit that cannot be asked is no limit.
+ */
+export async function count<L extends { readonly [K in keyof L]: Limiter }>(
+  limits: L,
+  name: keyof L & string,
+  key: string,
+): Promise<void> {
+  try {
+    await limits[name].consume(key)
+  } catch (refusal) {
+    const wait = (refusal as { msBeforeNext?: unknown } | null)?.msBeforeNext
+    if (refusal instanceof Error || typeof wait !== 'number') {
+      throw new JitError('unavailable', `limits.${name}: the limiter's backend failed`, { cause: refusal })
+    }
+    const retryAfter = Math.max(1, Math.ceil(wait / 1000))
+    throw new JitError('too_many_requests', `limits.${name} is reached for another ${retryAfter} s`, {
+      retryAfter,
+    })
+  }
+}
+
+/** The client's address. Express's own `ip` honours its `trust proxy`; a forwarded header alone proves nothing. */
+export const clientOf = (req: IncomingMessage & { ip?: string }) => req.ip ?? req.socket.remoteAddress ?? ''
+
+/**
+ * A client as a key of a limiter: an IPv4 address, or the /64 network of an IPv6 one, which is the least that a
+ * household gets and all of which one machine can use (RFC 6177 §2, RFC 4291 §2.5.4).
+ */
+export function clientKey(ip: string): string {
+  const plain = ip.split('%')[0]!.toLowerCase()
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain)?.[1]
+  if (mapped) return mapped
+  if (isIP(plain) !== 6) return plain
+  const [head = '', tail] = plain.split('::')
+  const left = head.split(':').filter(Boolean)
+  const right = (tail ?? '').split(':').filter(Boolean)
+  const zeros = tail === undefined ? 0 : 8 - left.length - right.length
+  const groups = [...left, ...Array<string>(Math.max(0, zeros)).fill('0'), ...right]
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`
+}

@@ -1,0 +1,104 @@
+import { createJit, staticDirectory } from 'passport-jit'
+import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { App } from '../rig/oidc-app.js'
+import { browser } from '../rig/oidc-http.js'
+import { answer, begin, honest, post, startHonest } from './honest.js'
+
+// One client may ask only so much before anything expensive is done for it; others are not held up by it.
+
+let app: App
+afterEach(() => app?.close())
+
+const points = (count: number) => new RateLimiterMemory({ points: count, duration: 60 })
+
+describe('Starts of sign-ins', () => {
+  test('beyond the limit are refused with the time to wait, before anything is kept; discovery counts too', async () => {
+    const kept: string[] = []
+    const once = memoryOnce()
+    const counting = {
+      ...once,
+      put: (key: string, value: string, ttl: number) => (kept.push(key), once.put(key, value, ttl)),
+    }
+    app = await startHonest({ limits: { starts: points(2) }, once: counting })
+    await begin(app, browser())
+    const asked = await browser().go(`${app.origin}/auth/discover`, {
+      method: 'POST',
+      body: new URLSearchParams({ email: 'alice@acme.example' }),
+    })
+    expect(asked.status).toBe(200)
+    expect(kept).toHaveLength(1)
+    const refused = await browser().go(app.start('acme'))
+    expect([refused.status, JSON.parse(refused.text).error]).toEqual([429, 'too_many_requests'])
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect(kept).toHaveLength(1)
+  })
+
+  test('of one client do not hold up another, nor an answer that is on its way', async () => {
+    app = await startHonest({ limits: { starts: points(1) } })
+    const client = browser()
+    const state = await begin(app, client)
+    expect((await client.go(app.start('acme'))).status).toBe(429)
+    expect((await answer(app, client, state)).status).toBe(303)
+  })
+
+  test('are counted by network, for one machine can have a whole IPv6 network', async () => {
+    const keys: string[] = []
+    app = await startHonest({ limits: { starts: { consume: async (key: string) => keys.push(key) } } })
+    await begin(app, browser())
+    expect(keys).toEqual(['127.0.0.1'])
+  })
+})
+
+describe('Answers', () => {
+  test('beyond the limit are refused before they are read', async () => {
+    const read: string[] = []
+    const strategy = honest('saml')
+    const counting = {
+      ...strategy,
+      attemptKey: (incoming: never) => (read.push('read'), strategy.attemptKey(incoming)),
+    } as typeof strategy
+    app = await startHonest({ limits: { answers: points(2) }, strategies: [honest('oidc'), counting] })
+    for (const status of [400, 400, 429]) {
+      const refused = await post(app, { state: 'x'.repeat(43), SAMLResponse: 'x' })
+      expect(refused.status).toBe(status)
+    }
+    expect(read).toHaveLength(2)
+  })
+
+  test('within it end their sign-in, and the ticket of a SAML answer counts as one', async () => {
+    app = await startHonest({ limits: { answers: points(2) } })
+    const client = browser()
+    const state = await begin(app, client, 'acme-saml')
+    const posted = await client.go(app.callback('acme-saml'), {
+      method: 'POST',
+      body: new URLSearchParams({ state }),
+    })
+    expect(posted.status).toBe(303)
+    expect((await client.go(posted.location!)).status).toBe(303)
+  })
+})
+
+describe('A limiter', () => {
+  test('whose backend fails closes the door, and says which', async () => {
+    app = await startHonest({ limits: { starts: { consume: () => Promise.reject(new Error('away')) } } })
+    const refused = await browser().go(app.start('acme'))
+    expect([refused.status, JSON.parse(refused.text).error]).toEqual([503, 'unavailable'])
+  })
+
+  test('that is none fails at start and names its key', () => {
+    const options = {
+      baseUrl: 'http://localhost',
+      store: memoryStore(),
+      lock: memoryLock(),
+      once: memoryOnce(),
+      directory: staticDirectory({ organizations: [] }),
+      strategies: [honest('oidc')],
+    }
+    expect(() => createJit({ ...options, limits: { starts: {} as never } })).toThrow(/limits\.starts/)
+    expect(() => createJit({ ...options, limits: { attempts: points(1) } as never })).toThrow(
+      /limits.*attempts/s,
+    )
+  })
+})
