@@ -100,6 +100,8 @@ export async function hold(
     if (result.conflict.kind === 'key') return false
     throw new Error(`the sync of connection "${id}" could not be held: ${JSON.stringify(result.conflict)}`)
   }
-  warn(`connection "${id}": ${reason}; the sync is held until jit.admin.releaseSync lets it go on`)
+  warn(
+    `connection "${id}": ${reason}; the sync is held until jit.admin.releaseSync lets it go on (passport-jit preview shows what it would do)`,
+  )
   return true
 }
