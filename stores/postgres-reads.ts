@@ -1,9 +1,9 @@
-import type { Snapshot, Store } from '../lib/index.js'
+import type { IdentityKey, Snapshot, Store } from '../lib/index.js'
 import { type Ask, type Statement, statement } from './postgres-statement.js'
 
 /**
  * The reads of users and organizations in the schema `s`, each one statement that answers with one JSON value.
- * Every condition is an index read, and a parameter that is null matches nothing.
+ * Every condition is an index read.
  */
 
 const userFields = `'id', u.id, 'version', u.version, 'status', u.status, 'epoch', u.epoch,
@@ -30,7 +30,7 @@ const memberships = (s: string, condition = 'true') => `(select coalesce(json_ag
   from ${s}.jit_memberships m where m.user_id = u.id and ${condition})`
 
 /** A user `u` with memberships and tombstones of the organizations of a parameter. */
-const facts = (s: string, organizations: string) => `json_build_object(${userFields},
+const factsSql = (s: string, organizations: string) => `json_build_object(${userFields},
   'identities', ${identities(s)},
   'memberships', ${memberships(s, `m.organization_id = any(${organizations}::text[])`)},
   'tombstones', (select coalesce(json_agg(
@@ -41,60 +41,70 @@ const facts = (s: string, organizations: string) => `json_build_object(${userFie
 const invitationRow = `json_build_object('id', v.id, 'organization', v.organization_id, 'email', v.email,
   'role', v.role, 'at', v.invited_at, 'expiresAt', v.expires_at)`
 
-const optional = ['email', 'user', 'invitation', 'hashes'] as const
-
 /** `load`, with a statement for each set of keys that a query gives: what it leaves out costs nothing. */
 export function postgresLoad(ask: Ask, s: string): Store['load'] {
   const statements = new Map<string, Statement>()
-  return (query) => {
-    const given = optional.filter((key) => (query[key] ?? null) !== null)
-    const kind = given.join()
-    const parameters = () => Object.fromEntries(given.map((key, index) => [key, `$${index + 6}`]))
+  return ({ source, issuer, subject, email, organizations, user, invitation, hashes }) => {
+    const identity = source && issuer && subject ? { source, issuer, subject } : {}
+    const connection = source?.startsWith('connection:') ? source.slice('connection:'.length) : null
+    const keys = { ...identity, connection, email, user, invitation, hashes }
+    const given = Object.entries(keys).filter(([, value]) => (value ?? null) !== null)
+    const kind = given.map(([key]) => key).join()
+    const parameters = () => Object.fromEntries(given.map(([key], index) => [key, `$${index + 2}`]))
     const asked = statements.get(kind) ?? statement('load', loadSql(s, parameters()))
     statements.set(kind, asked)
-    const { source, issuer, subject, organizations } = query
-    const connection = source?.startsWith('connection:') ? source.slice('connection:'.length) : null
-    const fixed = [source, issuer, subject, organizations, connection]
-    return ask<Snapshot>(asked, [...fixed, ...given.map((key) => query[key])])
+    return ask<Snapshot>(asked, [organizations, ...given.map(([, value]) => value)])
   }
 }
 
-/** Of an identity ($1, $2, $3), organizations ($4), a connection ($5), and the parameters of the keys given. */
-function loadSql(
-  s: string,
-  { email, user, invitation, hashes }: Partial<Record<(typeof optional)[number], string>>,
-): string {
-  const one = (condition: string) => `(select ${facts(s, '$4')} from ${s}.jit_users u where ${condition})`
+type Parameters = Partial<
+  Record<keyof IdentityKey | 'connection' | 'email' | 'user' | 'invitation' | 'hashes', string>
+>
+
+/** Of organizations ($1) and of the keys that have a parameter. */
+function loadSql(s: string, given: Parameters): string {
+  const { source, issuer, subject, connection, email, user, invitation, hashes } = given
+  const facts = factsSql(s, '$1')
+  const one = (condition: string) => `(select ${facts} from ${s}.jit_users u where ${condition})`
   const list = (rows: string) => `(select coalesce(json_agg(${rows}), '[]')`
+  const none = `'[]'::json`
+  const identity = source && `i.source = ${source} and i.issuer = ${issuer} and i.subject = ${subject}`
   const invited = [...(email ? [`v.email = ${email}`] : []), ...(invitation ? [`v.id = ${invitation}`] : [])]
   return `select json_build_object(
-    'byIdentity', (select ${facts(s, '$4')}
-      from ${s}.jit_identities k join ${s}.jit_users u on u.id = k.user_id
-      where k.source = $1 and k.issuer = $2 and k.subject = $3),
-    'asserted', (select digest from ${s}.jit_identities where source = $1 and issuer = $2 and subject = $3),
+    'byIdentity', ${
+      identity
+        ? `(select ${facts} from ${s}.jit_users u
+            where u.id = (select i.user_id from ${s}.jit_identities i where ${identity}))`
+        : 'null'
+    },
+    'asserted', ${identity ? `(select i.digest from ${s}.jit_identities i where ${identity})` : 'null'},
     'byId', ${user ? one(`u.id = ${user}`) : 'null'},
     'byVerifiedEmail', ${email ? one(`u.verified_email = ${email}`) : 'null'},
     'byContactEmail', ${
       email
-        ? `${list(`${facts(s, '$4')} order by u.id`)} from ${s}.jit_users u
+        ? `${list(`${facts} order by u.id`)} from ${s}.jit_users u
             where u.verified_email is null and u.contact_email = ${email})`
-        : nothing
+        : none
     },
     'organizations', ${list(`json_build_object('id', o.id, 'version', o.version, 'status', o.status,
         'seatLimit', o.seat_limit, 'seatsUsed', o.seats_used, 'owners', o.owners) order by o.id`)}
-      from ${s}.jit_organizations o where o.id = any(${hidden('$4')})),
-    'connection', (select json_build_object(${connectionFields}) from ${s}.jit_connections c where c.id = $5),
+      from ${s}.jit_organizations o where o.id = any(${hidden('$1')})),
+    'connection', ${
+      connection
+        ? `(select json_build_object(${connectionFields}) from ${s}.jit_connections c where c.id = ${connection})`
+        : 'null'
+    },
     'invitations', ${
       invited.length > 0
         ? `${list(`${invitationRow} order by v.invited_at, v.id`)} from ${s}.jit_invitations v
             where v.taken_by is null and (${invited.join(' or ')}))`
-        : nothing
+        : none
     },
     'removed', ${
       hashes
         ? `${list(`json_build_object('hash', r.hash, 'at', r.removed_at) order by r.hash`)}
             from ${s}.jit_removed r where r.hash = any(${hidden(hashes)}))`
-        : nothing
+        : none
     }
   )::text as json`
 }
@@ -104,8 +114,6 @@ function loadSql(
  * and be made anew each time, which takes longer than the reads.
  */
 const hidden = (parameter: string) => `(select ${parameter}::text[])::text[]`
-
-const nothing = `'[]'::json`
 
 export function userSql(s: string): string {
   return `select json_build_object(
@@ -137,7 +145,7 @@ export function invitationsSql(s: string): string {
 /** Of a source, with the facts of the organizations $2, after the issuer and subject in the JSON list $3. */
 export function assertedSql(s: string): string {
   return `select coalesce(json_agg(json_build_object('identity', ${identityKey}, 'asserted', i.asserted,
-      'user', ${facts(s, '$2')}) order by i.issuer, i.subject), '[]')::text as json
+      'user', ${factsSql(s, '$2')}) order by i.issuer, i.subject), '[]')::text as json
     from (select * from ${s}.jit_identities
       where source = $1 and asserted is not null and (issuer, subject) > ($3::jsonb->>0, $3::jsonb->>1)
       order by issuer, subject limit $4::integer) i

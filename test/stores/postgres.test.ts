@@ -1,41 +1,26 @@
 import { randomUUID } from 'node:crypto'
-import { JitError } from 'passport-jit'
+import { JitError, type Operation, type Store } from 'passport-jit'
 import { postgresStore } from 'passport-jit/stores/postgres'
 import { storeContract } from 'passport-jit/testing'
-import { Pool } from 'pg'
+import type { Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { migrations } from '../../stores/postgres-migrations.js'
 import {
   change,
   connectionPut,
   event,
   foundation,
+  landed,
   organizationPut,
   saml,
   userCreate,
   world,
 } from '../contract/store-world.js'
-import { needs, type PostgresService, postgres } from '../rig/services.js'
 import { tcpProxy } from '../rig/tcp-proxy.js'
+import { onPostgres } from './postgres-database.js'
 
-needs('PostgreSQL', await postgres(), (service) => {
-  let database: Awaited<ReturnType<PostgresService['freshDatabase']>>
-  beforeAll(async () => {
-    database = await service.freshDatabase()
-  })
-  afterAll(() => database.drop())
-
-  const pools: Pool[] = []
-  const open = (url = database.url, max = 10) => {
-    const pool = new Pool({ connectionString: url, max })
-    // A connection that is cut while idle is an event; without a listener it would end the process.
-    pool.on('error', () => {})
-    pools.push(pool)
-    return pool
-  }
-  const closeAll = async () => {
-    await Promise.all(pools.splice(0).map((pool) => pool.end()))
-  }
-  const freshSchema = () => `s_${randomUUID().slice(0, 8)}`
+await onPostgres((database) => {
+  const { open, closeAll, freshSchema, waiting } = database
 
   describe('contract', () => {
     // Each test has a schema of its own; the connections are shared, because making them takes longest.
@@ -88,7 +73,12 @@ needs('PostgreSQL', await postgres(), (service) => {
           commit: () => store.commit(change(`${round} ${randomUUID()}`, { ops: [userCreate(randomUUID())] })),
           conflict: () => store.commit(change('missed', { expect: [{ user: 'nobody', version: 1 }] })),
           users: () => store.users(),
-          events: () => store.events(),
+          invitations: () => store.invitations({ organization: 'acme' }),
+          asserted: () => store.asserted({ ...saml, organization: 'acme' }),
+          events: () => store.events({ user: 'nobody', source: saml.source, from: 1 }),
+          unsealed: () => store.trail.unsealed(10),
+          seal: () => store.trail.seal({ number: 1, previous: '', hash: '', at: 1 }, ['none'], []),
+          take: () => store.outbox.take({ endpoint: 'hook', now: 1, lease: 1, limit: 1 }),
         })) {
           proxy.resetCounters()
           await work()
@@ -201,15 +191,7 @@ needs('PostgreSQL', await postgres(), (service) => {
       const put = store.commit(change('put', { ops: [policy.put] }))
       const seat = { guard: 'seats', organization: 'acme', by: 1 } as const
       const joiner = change('joiner', { guards: [policy.guard, seat], ops: [userCreate('joiner')] })
-      // Not through the client: a transaction sees the activity as it first saw it.
-      const blocked = async () => {
-        const { rows } = await pool.query(
-          `select count(*)::integer as count from pg_stat_activity
-           where datname = current_database() and wait_event_type = 'Lock'`,
-        )
-        return rows[0].count
-      }
-      await expect.poll(blocked, { timeout: 10_000 }).toBe(1)
+      await expect.poll(waiting, { timeout: 10_000 }).toBe(1)
       if (policy.guard.guard === 'organization') {
         // Nobody holds the counters, so this one passes even the policy that waits.
         const counted = change('counted', { guards: [seat] })
@@ -243,6 +225,18 @@ needs('PostgreSQL', await postgres(), (service) => {
   })
 
   describe('migrating', () => {
+    /** A schema as the release before left it, first in the search path of a pool. */
+    const before = async () => {
+      const schema = freshSchema()
+      const pool = open(`${database.url}?options=${encodeURIComponent(`-c search_path=${schema}`)}`)
+      await pool.query(`create schema ${schema}`)
+      for (const [index, step] of migrations.slice(0, 2).entries()) {
+        await pool.query(step)
+        await pool.query('insert into jit_migrations (version) values ($1)', [index + 1])
+      }
+      return { pool, schema }
+    }
+
     test('needs no right to change the schema when it is current', async () => {
       const schema = freshSchema()
       const owner = open()
@@ -283,6 +277,121 @@ needs('PostgreSQL', await postgres(), (service) => {
       })
       await pool.query(`delete from ${schema}.jit_migrations where version = 99`)
       await store.migrate()
+      await closeAll()
+    })
+
+    test('brings what the release before wrote up to date, once however many processes start', async () => {
+      const { pool, schema } = await before()
+      await pool.query(`
+        insert into jit_organizations (id, version, name, status, seats_used, owners)
+          values ('acme', 'v1', 'Acme', 'active', 6, 4), ('globex', 'v1', 'Globex', 'active', 0, 0);
+        insert into jit_connections values ('acme-saml', 'acme', 'v1', true, 3);
+        insert into jit_users (id, version, status, epoch, attributes, created_at)
+          select name, 1, case when name = 'gone' then 'suspended' else 'active' end, 0, '{}', 1
+            from unnest(array['alice', 'bob', 'carol', 'gone']) name;
+        insert into jit_identities values ('connection:acme-saml', 'idp', 'alice', 'alice', 1);
+        insert into jit_memberships values ('alice', 'acme', 'active', 1), ('bob', 'acme', 'suspended', 1),
+          ('carol', 'acme', 'active', 1), ('gone', 'acme', 'active', 1), ('alice', 'globex', 'suspended', 1);
+        insert into jit_grants select name, 'acme', 'owner', source, 'person', 1
+          from unnest(array['alice', 'bob', 'gone']) name, unnest(array['manual', 'import:1']) source;
+        insert into jit_tombstones values ('alice', 'acme', 'admin', 77);
+        insert into jit_invitations values ('door', 'acme', 'erin@acme.example', 'member', 88, null);
+        insert into jit_events (change_id, seq, position, type, at, correlation_id, reason, detail)
+          values ('b', 1, 1, 'joined', 5, 'x', 'administered', '{}'),
+            ('b', 0, 1, 'created', 5, 'x', 'administered', '{}'),
+            ('a', 0, 2, 'denied', 6, 'y', 'seats_full', '{}');
+        select setval('jit_events_position', 2);`)
+      const stores = [open(), open(), open()].map((own) => postgresStore({ pool: own, schema }))
+      await Promise.all(stores.map((store) => store.migrate()))
+      const [store] = stores as [Store]
+      const { organizations, byIdentity, asserted, invitations, connection } = await store.load({
+        ...{ source: 'connection:acme-saml', issuer: 'idp', subject: 'alice', email: null },
+        ...{ organizations: ['acme', 'globex'], invitation: 'door' },
+      })
+      expect(organizations.map(({ seatsUsed, owners }) => [seatsUsed, owners])).toEqual([
+        [3, 1],
+        [0, 0],
+      ])
+      const { rows: users } = await store.users()
+      expect(
+        users.flatMap(({ id, memberships }) => memberships.map((own) => [id, own.organization, own.seat])),
+      ).toEqual([
+        ['alice', 'acme', true],
+        ['alice', 'globex', false],
+        ['bob', 'acme', false],
+        ['carol', 'acme', true],
+        ['gone', 'acme', true],
+      ])
+      expect(asserted).toBe(null)
+      expect(byIdentity?.tombstones).toEqual([{ organization: 'acme', role: 'admin', at: 77 }])
+      expect(connection).toMatchObject({ epoch: 3, held: null })
+      expect(invitations).toMatchObject([{ id: 'door', at: 88 }])
+      expect(new Date(invitations[0]!.expiresAt).getFullYear()).toBe(275760)
+      expect(await store.trail.unsealed(10)).toMatchObject({
+        last: null,
+        changes: [
+          [
+            { change: 'b', seq: 0, actor: null },
+            { change: 'b', seq: 1, actor: null },
+          ],
+          [{ change: 'a', seq: 0, actor: null }],
+        ],
+      })
+      const denied = change('a', { events: [event('a', 1)] })
+      expect(await store.commit(denied)).toEqual({
+        ...{ committed: false, conflict: { kind: 'key', key: 'change' } },
+      })
+      expect(await Promise.all(stores.map((one) => one.hashKey()))).toEqual([
+        await store.hashKey(),
+        await store.hashKey(),
+        await store.hashKey(),
+      ])
+      await closeAll()
+    })
+
+    test('a process of the release before may go on: without a word on seats they follow the status', async () => {
+      const store = postgresStore({ pool: open(), schema: freshSchema() })
+      await foundation(store)
+      const of = { user: 'u', organization: 'acme' } as const
+      const op = (parts: object) => parts as Operation
+      const seat = async () => (await store.user('u'))?.memberships[0]?.seat
+      const create = op({ op: 'membership.create', ...of, status: 'active', at: 1 })
+      await landed(store.commit(change('in', { ops: [userCreate('u'), create] })))
+      expect(await seat()).toBe(true)
+      for (const status of ['suspended', 'active']) {
+        await landed(store.commit(change(status, { ops: [op({ op: 'membership.update', ...of, status })] })))
+        expect(await seat()).toBe(status === 'active')
+      }
+      await closeAll()
+    })
+
+    test('is done again where a commit of the release before was in its way', async () => {
+      const { pool, schema } = await before()
+      const other = await pool.connect()
+      await other.query(`set deadlock_timeout = '60s'; begin; select from jit_invitations`)
+      const migrating = open(`${database.url}?options=${encodeURIComponent('-c deadlock_timeout=3s')}`)
+      const store = postgresStore({ pool: migrating, schema })
+      const migrated = store.migrate()
+      await expect.poll(waiting, { timeout: 10_000 }).toBe(1)
+      // Waits for the tables that are being changed, which wait for the invitations.
+      await other.query('select from jit_memberships')
+      await other.query('commit')
+      await migrated
+      other.release(true)
+      expect((await store.users()).rows).toEqual([])
+      await closeAll()
+    })
+
+    test('the hash key is never made anew', async () => {
+      const schema = freshSchema()
+      const pool = open()
+      const store = postgresStore({ pool, schema })
+      await store.migrate()
+      const { rows } = await pool.query(`delete from ${schema}.jit_hash_key returning key`)
+      await store.migrate()
+      await expect(store.hashKey()).rejects.toMatchObject({ code: 'config_invalid' })
+      await pool.query(`insert into ${schema}.jit_hash_key (key) values ($1)`, [rows[0].key])
+      expect(await store.hashKey()).toBe(rows[0].key)
       await closeAll()
     })
 
