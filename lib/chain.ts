@@ -5,7 +5,7 @@ import type { Change, Seal } from './trail.js'
 // anew, and is found where a seal noted elsewhere (`expect`) is no longer there. A plain hash needs no key: who may
 // write the whole database can do just that, and without a noted seal nothing shows it. What happens before a
 // change is sealed (a moment, while the background runs), and a change that somebody commits as the kit would,
-// is not found either.
+// is not found either: the kit seals what it finds.
 
 /** A hash of a text: SHA-256 in hexadecimal digits. */
 export type Digest = (text: string) => string
@@ -18,6 +18,8 @@ export interface ChainProblem {
     | 'altered'
     /** A change is gone from under its seal, or lost its events before it was sealed. */
     | 'missing'
+    /** A change is under no seal and waits for none: its seal is gone, or it was not the kit that wrote it. */
+    | 'unsealed'
     /** Seals are gone from between, or from the beginning. */
     | 'gap'
     /** The seal was written after another one than the one before it now. */
@@ -54,6 +56,9 @@ export interface Sealed {
 
 const shown = 100
 
+/** How many changes that wait for a seal are looked at. */
+export const mostWaiting = 1_000
+
 /** JSON as RFC 8785 has it: members sorted by name, no spaces. A database may give them in an order of its own. */
 export function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
@@ -82,21 +87,25 @@ export function nextSeal(last: Seal | null, changes: readonly Change[], at: numb
 /**
  * Walks a chain from its beginning.
  * @param waiting changes that have no seal yet
+ * @param listed ids of changes that are shown, and so must be in the chain or wait; read before the others
  * @param expect a seal noted earlier, which must still be there
  */
 export async function verifyChain(
   chain: AsyncIterable<Sealed>,
   waiting: readonly Change[],
+  listed: Iterable<string>,
   digest: Digest,
   expect: Head | null = null,
 ): Promise<Verification> {
   const problems: ChainProblem[] = []
+  const unsealed = new Set(listed)
   let seals = 0
   let changes = 0
   let before: Sealed | null = null
   for await (const link of chain) {
     const found = [...problemsOf(link, before, digest), ...(expect ? unexpected(link, expect) : [])]
     problems.push(...found.slice(0, shown - problems.length))
+    for (const id of idsOf(link)) unsealed.delete(id)
     seals += 1
     changes += link.changes.length
     before = link
@@ -111,6 +120,9 @@ export async function verifyChain(
     const message = 'a change that waits for its seal has lost its events'
     problems.push({ problem: 'missing', seal: null, changes: [], message })
   }
+  for (const events of waiting) unsealed.delete(events[0]?.change ?? '')
+  // Where more wait than were read, a change that is not among them may be one of the others.
+  if (waiting.length < mostWaiting) problems.push(...strays(unsealed))
   return {
     ...{ ok: problems.length === 0, seals, changes, waiting: waiting.length, head },
     problems: problems.slice(0, shown),
@@ -160,6 +172,12 @@ function unexpected(link: Sealed, expect: Head): ChainProblem[] {
   const message = `seal ${seal.number}, ${over(idsOf(link))}, is not the one that was noted: the chain was written anew here or before`
   return [{ problem: 'rewritten', seal: seal.number, changes: idsOf(link), message }]
 }
+
+const strays = (ids: Iterable<string>) =>
+  [...ids].slice(0, shown).map((id): ChainProblem => {
+    const message = `change ${id} is under no seal and waits for none`
+    return { problem: 'unsealed', seal: null, changes: [id], message }
+  })
 
 const over = (ids: readonly string[]) =>
   `over ${ids.length === 1 ? 'change' : 'changes'} ${ids.join(', ') || '(none)'}`

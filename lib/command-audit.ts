@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { EventType } from './audit.js'
-import type { Head, Verification } from './chain.js'
+import { type Head, mostWaiting, type Verification } from './chain.js'
 import { orSay, type StoreChoice, storeOptions, withStore } from './command-store.js'
 import type { Source } from './identity.js'
 import { audit } from './ledger.js'
@@ -74,7 +74,7 @@ function sentences({ ok, seals, changes, waiting, head, problems }: Verification
     ok ? `✓ ${found}, as they were sealed` : `✗ ${found}: ${count(problems.length, 'problem')}`,
     ...(waiting > 0
       ? [
-          `! ${waiting === 1_000 ? '1000 changes or more wait' : count(waiting, 'change') + (waiting === 1 ? ' waits' : ' wait')} for a seal; does the app run jit.background?`,
+          `! ${waiting === mostWaiting ? `${mostWaiting} changes or more wait` : count(waiting, 'change') + (waiting === 1 ? ' waits' : ' wait')} for a seal; does the app run jit.background?`,
         ]
       : []),
     ...(ok && head

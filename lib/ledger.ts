@@ -2,7 +2,15 @@ import { createHash } from 'node:crypto'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Decision, decisionsOf } from './audit.js'
 import { type Job, roundLimit } from './background.js'
-import { type Digest, type Head, nextSeal, type Sealed, type Verification, verifyChain } from './chain.js'
+import {
+  type Digest,
+  type Head,
+  mostWaiting,
+  nextSeal,
+  type Sealed,
+  type Verification,
+  verifyChain,
+} from './chain.js'
 import { deliveriesOf, type Listener } from './outbox.js'
 import type { EventQuery, Store } from './store.js'
 
@@ -13,7 +21,7 @@ export interface Audit {
   /** The same, all of them: one line of JSON for each decision, newest first, with its line feed. */
   export(query?: Omit<EventQuery, 'limit' | 'after'>): AsyncIterable<string>
   /**
-   * Whether the decisions are those that were sealed.
+   * Whether the decisions are those that were sealed. Reads all of them, and keeps the id of each in memory.
    * @param options.expect a head that an earlier verification answered and that was noted elsewhere. Without it an
    *   end that was cut off or written anew does not show.
    */
@@ -42,9 +50,15 @@ export function audit(store: Store, ready: () => Promise<void> = async () => {})
     },
     verify: async ({ expect } = {}) => {
       await ready()
-      // Before the chain is walked, so that what is sealed meanwhile is in neither or in both.
-      const { changes } = await store.trail.unsealed(1_000)
-      return verifyChain(chainOf(store), changes, sha256, expect)
+      // In this order, so that nothing that is committed or sealed meanwhile is missed.
+      const listed = new Set<string>()
+      for (let after: string | null | undefined; after !== null; ) {
+        const { rows, next } = await store.events({ limit: 1_000, ...(after && { after }) })
+        for (const { change } of rows) listed.add(change)
+        after = next
+      }
+      const { changes } = await store.trail.unsealed(mostWaiting)
+      return verifyChain(chainOf(store), changes, listed, sha256, expect)
     },
   }
 }

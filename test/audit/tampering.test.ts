@@ -104,8 +104,31 @@ const tamperings: readonly Tampering[] = [
       ['altered', 4, 'c4', 'c3'],
     ],
   ],
-  ['a seal is taken out', [`delete from jit_seals where number = 3`], [['gap', 3]]],
-  ['the first seals are taken out', [`delete from jit_seals where number < 3`], [['gap', 1]]],
+  [
+    'a seal is taken out',
+    [`delete from jit_seals where number = 3`],
+    [
+      ['gap', 3],
+      ['unsealed', null, 'c3'],
+    ],
+  ],
+  [
+    'the first seals are taken out',
+    [`delete from jit_seals where number < 3`],
+    [
+      ['gap', 1],
+      ['unsealed', null, 'c2'],
+      ['unsealed', null, 'c1'],
+    ],
+  ],
+  [
+    'the last seal is taken out',
+    [`delete from jit_seals where number = 5`],
+    [
+      ['cut', 5],
+      ['unsealed', null, 'c5'],
+    ],
+  ],
   [
     'a seal gets another hash',
     [`update jit_seals set hash = 'x' where number = 3`],
@@ -119,6 +142,23 @@ const tamperings: readonly Tampering[] = [
     'a seal gets another hash before it',
     [`update jit_seals set previous = 'x' where number = 3`],
     [['previous', 3, 'c2']],
+  ],
+  [
+    'a decision is made up, beside the chain',
+    [
+      `insert into jit_events (change_id, seq, position, type, at, correlation_id, reason, detail)
+       select 'x', 0, position, 'granted', at, correlation_id, reason, '{}' from jit_events
+       where change_id = 'c3' and seq = 0`,
+    ],
+    [['unsealed', null, 'x']],
+  ],
+  [
+    'a change is taken out of the chain, and its events left',
+    [`delete from jit_changes where id = 'c3'`],
+    [
+      ['missing', 3],
+      ['unsealed', null, 'c3'],
+    ],
   ],
   [
     'a change that waits loses its events',

@@ -20,7 +20,8 @@ async function* walk(chain: readonly Sealed[]) {
   yield* chain
 }
 
-const verify = (chain: readonly Sealed[], expected?: Head) => verifyChain(walk(chain), [], digest, expected)
+const verify = (chain: readonly Sealed[], expected?: Head) =>
+  verifyChain(walk(chain), [], [], digest, expected)
 
 const kinds = (problems: readonly ChainProblem[]) =>
   problems.map(({ problem, seal, changes }) => [problem, seal, ...changes])
@@ -201,10 +202,24 @@ describe('A verification', () => {
 
   test('counts what waits for a seal, and finds what lost its events before it got one', async () => {
     const [waits] = chain[0]!.changes
-    expect(await verifyChain(walk([]), [waits!], digest)).toMatchObject({ ok: true, waiting: 1 })
-    const lost = await verifyChain(walk([]), [waits!, []], digest)
+    expect(await verifyChain(walk([]), [waits!], [], digest)).toMatchObject({ ok: true, waiting: 1 })
+    const lost = await verifyChain(walk([]), [waits!, []], [], digest)
     expect(lost.ok).toBe(false)
     expect(kinds(lost.problems)).toEqual([['missing', null]])
+  })
+
+  test('finds what is shown, and neither in the chain nor waiting for it', async () => {
+    const [waits] = chainOf('w')[0]!.changes
+    const shown = ['d', 'a', 'w', 'c', 'b']
+    expect((await verifyChain(walk(chain), [waits!], shown, digest)).ok).toBe(true)
+    const result = await verifyChain(walk(chain), [waits!], [...shown, 'x'], digest)
+    expect(kinds(result.problems)).toEqual([['unsealed', null, 'x']])
+    expect(kinds((await verifyChain(walk(chain.slice(0, 3)), [waits!], shown, digest)).problems)).toEqual([
+      ['unsealed', null, 'd'],
+    ])
+    // More may wait than were read.
+    const many = Array.from({ length: 1_000 }, () => waits!)
+    expect((await verifyChain(walk(chain), many, [...shown, 'x'], digest)).ok).toBe(true)
   })
 
   test('tells the first hundred problems of many, and stays small', async () => {
