@@ -19,7 +19,10 @@ describe('Starts of sign-ins', () => {
     const once = memoryOnce()
     const counting = {
       ...once,
-      put: (key: string, value: string, ttl: number) => (kept.push(key), once.put(key, value, ttl)),
+      put: (key: string, value: string, ttl: number) => {
+        kept.push(key)
+        return once.put(key, value, ttl)
+      },
     }
     app = await startHonest({ limits: { starts: points(2) }, once: counting })
     await begin(app, browser())
@@ -57,7 +60,10 @@ describe('Answers', () => {
     const strategy = honest('saml')
     const counting = {
       ...strategy,
-      attemptKey: (incoming: never) => (read.push('read'), strategy.attemptKey(incoming)),
+      attemptKey: (incoming: never) => {
+        read.push('read')
+        return strategy.attemptKey(incoming)
+      },
     } as typeof strategy
     app = await startHonest({ limits: { answers: points(2) }, strategies: [honest('oidc'), counting] })
     for (const status of [400, 400, 429]) {
