@@ -14,6 +14,8 @@ export interface Expected {
   readonly now: number
   /** How far the IdP's clock may be off, in milliseconds. */
   readonly skew: number
+  /** Whether an attribute names the person, so that the NameID need not. */
+  readonly subjectMapped: boolean
 }
 
 /** What a verified assertion says. */
@@ -78,7 +80,7 @@ export function checkAssertion(assertion: XmlElement, expected: Expected, refuse
   }
   return {
     id,
-    nameId: nameIdOf(subject, refuse),
+    nameId: nameIdOf(subject, expected, refuse),
     attributes: attributesOf(assertion),
     until: Math.min(confirmed, conditions),
   }
@@ -191,17 +193,17 @@ function conditionsOf(conditions: XmlElement, expected: Expected, clock: Clock, 
   return until
 }
 
-function nameIdOf(subject: XmlElement, refuse: Refuse): string {
+function nameIdOf(subject: XmlElement, { subjectMapped }: Expected, refuse: Refuse): string {
   const found = childrenOf(subject, ns.assertion, 'NameID')
   const nameId = found.length === 1 ? textOf(found[0]) : null
   const ask = 'ask the identity provider for a persistent NameID'
   if (nameId === null || nameId.trim() === '') {
     return refuse('identity_invalid', `the Subject has no NameID that can be read; ${ask}`)
   }
-  if (found[0]!.attributes.get('Format') === transient) {
+  if (found[0]!.attributes.get('Format') === transient && !subjectMapped) {
     return refuse(
       'identity_invalid',
-      `the NameID is transient, so it names the person for this sign-in only; ${ask}`,
+      `the NameID is transient, so it names the person for this sign-in only; ${ask}, or map attributes.subject`,
     )
   }
   return nameId

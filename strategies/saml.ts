@@ -90,6 +90,7 @@ export function samlStrategy(): Strategy<SamlConnection> {
         requestId: attempt === null ? null : requestIdOf(attempt, refuse),
         now: services.now(),
         skew: connection.clockSkewSeconds * 1000,
+        subjectMapped: connection.attributes.subject !== undefined,
       }
       await turn()
       const answer = readAnswer(single(body, 'SAMLResponse'), refuse)
