@@ -6,6 +6,7 @@ import type { Hash } from './audit.js'
 import { type Background, background } from './background.js'
 import type { OnConflict } from './conflict.js'
 import { requestLimit } from './deadline.js'
+import { deploymentProblems, isLoopback } from './deployment.js'
 import { type ErrorCode, JitError } from './errors.js'
 import { explain } from './explain.js'
 import { type Hypothesis, suppose } from './hypothesis.js'
@@ -185,17 +186,17 @@ export function createJit(options: JitOptions): Jit {
     if (strategy.protocol === 'email') email = strategy as EmailStrategy
     else strategies.set(strategy.protocol, strategy as Strategy)
   }
-  const loopback = /^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|$)/
   const warnings = [
     ...(options.directory.warnings ?? []),
     ...check(options.directory, strategies, email, out),
   ]
-  if (baseUrl.startsWith('http:') && !loopback.test(baseUrl)) {
+  if (baseUrl.startsWith('http:') && !isLoopback(baseUrl)) {
     warnings.push(`baseUrl: ${baseUrl} is plain http, so cookies travel unprotected`)
   }
   for (const message of warnings) log({ level: 'warn', message })
 
   const counters: Partial<Record<ErrorCode, number>> = {}
+  const said = new Set<string>()
   const correlations = new WeakMap<IncomingMessage, string>()
   const deadlines = new WeakMap<IncomingMessage, number>()
   const correlationId = (req: IncomingMessage) => {
@@ -229,6 +230,13 @@ export function createJit(options: JitOptions): Jit {
     onConflict: options.onConflict ?? null,
     warn: (message) => log({ level: 'warn', message }),
     destinations: new WeakMap(),
+    examine: (req) => {
+      for (const message of deploymentProblems(req, baseUrl)) {
+        if (said.has(message)) continue
+        said.add(message)
+        log({ level: 'warn', message })
+      }
+    },
     correlationId,
     until: (req) => {
       const until = deadlines.get(req) ?? performance.now() + requestLimit

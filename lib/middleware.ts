@@ -46,6 +46,8 @@ export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {
   >
   /** The e-mail method, where the app has it. */
   readonly email: EmailStrategy | null
+  /** Tells the operator, once, what about the app around it undoes the kit's protection. */
+  readonly examine: (req: IncomingMessage) => void
   /** Logs and counts a refusal; gives it back with its correlation id. */
   readonly refused: (error: JitError, req: IncomingMessage) => JitError
 }

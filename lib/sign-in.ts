@@ -58,6 +58,7 @@ export async function signIn(
       'put session(…) and passport.session() before the JIT routes, or use jit.provision({ session: false })',
     )
   }
+  ports.examine(req)
   const correlationId = ports.correlationId(req)
   const result = await provision(ports, identity, {
     correlationId,
