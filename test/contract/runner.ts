@@ -46,3 +46,19 @@ export async function eventually(ask: () => Promise<boolean>, patience = 10_000)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
+
+/** The rows of each page, to the last. Throws where there is no end of them. */
+export async function everyPage<T>(
+  ask: (from: {
+    readonly after?: string
+  }) => Promise<{ readonly rows: readonly T[]; readonly next: string | null }>,
+): Promise<(readonly T[])[]> {
+  const pages: (readonly T[])[] = []
+  for (let from = {}; pages.length < 100; ) {
+    const { rows, next } = await ask(from)
+    pages.push(rows)
+    if (next === null) return pages
+    from = { after: next }
+  }
+  throw new Error('no last page among 100')
+}

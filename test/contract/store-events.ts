@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { AuditEvent, EventQuery, Store } from 'passport-jit'
-import { canonical, onFresh, type Runner } from './runner.js'
+import { canonical, everyPage, onFresh, type Runner } from './runner.js'
 import type { StoreFixture } from './store.js'
 import { change, event, foundation, landed } from './store-world.js'
 
@@ -8,14 +8,11 @@ const same = (actual: unknown, expected: unknown) => assert.deepEqual(canonical(
 
 /** Changes by page, each as the places of its events. */
 async function pages(store: Store, query: EventQuery): Promise<(readonly [string, readonly number[]])[][]> {
-  const seen: (readonly [string, readonly number[]])[][] = []
-  for (let after: string | undefined; ; ) {
-    const { rows, next } = await store.events({ ...query, ...(after !== undefined && { after }) })
+  const found = await everyPage((from) => store.events({ ...query, ...from }))
+  return found.map((rows) => {
     const changes = [...new Set(rows.map((row) => row.change))]
-    seen.push(changes.map((id) => [id, rows.filter((row) => row.change === id).map(({ seq }) => seq)]))
-    if (next === null) return seen
-    after = next
-  }
+    return changes.map((id) => [id, rows.filter((row) => row.change === id).map(({ seq }) => seq)])
+  })
 }
 
 /** Tier one, continued: the audit trail as it is read. */

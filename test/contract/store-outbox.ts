@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { Delivery, DeliveryState, Store } from 'passport-jit'
-import { canonical, onFresh, type Runner } from './runner.js'
+import { canonical, everyPage, onFresh, type Runner } from './runner.js'
 import type { StoreFixture } from './store.js'
 import { many, races } from './store-races.js'
 import { recorded, sealOf } from './store-trail.js'
@@ -216,19 +216,11 @@ export function outbox(runner: Runner, factory: () => Promise<StoreFixture>): vo
       [{ endpoint: 'none' }, []],
     ] as const) {
       for (const limit of [1, 2, 3, 5, 100]) {
-        const seen: string[] = []
-        let count = 0
-        for (let after: string | undefined; ; ) {
-          const page = { ...query, limit, ...(after !== undefined && { after }) }
-          const { rows, next } = await store.outbox.deliveries(page)
-          count++
-          assert.ok(rows.length <= limit)
-          seen.push(...rows.map(({ endpoint, change }) => `${endpoint} ${change}`))
-          if (next === null) break
-          after = next
-        }
+        const pages = await everyPage((from) => store.outbox.deliveries({ ...query, limit, ...from }))
+        assert.ok(pages.every((rows) => rows.length <= limit))
+        assert.equal(pages.length, Math.max(1, Math.ceil(ids.length / limit)))
+        const seen = pages.flat().map(({ endpoint, change }) => `${endpoint} ${change}`)
         assert.deepEqual(seen, ids, JSON.stringify(query))
-        assert.equal(count, Math.max(1, Math.ceil(ids.length / limit)))
       }
     }
     const { rows } = await store.outbox.deliveries({})

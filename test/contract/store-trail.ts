@@ -178,12 +178,9 @@ export function trail(runner: Runner, factory: () => Promise<StoreFixture>): voi
         const over = done
         const { last, changes } = await trail.unsealed(7)
         const batch = changes.map((events) => events[0]!.change)
-        if (batch.length === 0) {
-          if (over) return
-          await new Promise((resolve) => setImmediate(resolve))
-          continue
-        }
-        await trail.seal(sealOf((last?.number ?? 0) + 1), batch, deliveriesOf(batch))
+        if (batch.length === 0 && over) return
+        if (batch.length > 0) await trail.seal(sealOf((last?.number ?? 0) + 1), batch, deliveriesOf(batch))
+        await new Promise((resolve) => setImmediate(resolve))
       }
     }
     const sealers = many(4).map(sealer)

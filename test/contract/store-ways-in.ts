@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { Asserted, LoadQuery, Operation, Store } from 'passport-jit'
-import { canonical, onFresh, type Runner } from './runner.js'
+import { canonical, everyPage, onFresh, type Runner } from './runner.js'
 import type { StoreFixture } from './store.js'
 import {
   asserted,
@@ -94,17 +94,11 @@ export function waysIn(runner: Runner, factory: () => Promise<StoreFixture>): vo
       await write(store, { op: 'identity.assert', user: subject, ...identity, digest: subject, asserted })
     }
     for (const limit of [1, 2, 3, 7, 8]) {
-      const seen: string[] = []
-      let count = 0
-      for (let after: string | undefined; ; count++) {
-        const query = { source: saml.source, organization: 'acme', limit }
-        const { rows, next } = await store.asserted({ ...query, ...(after !== undefined && { after }) })
-        assert.ok(rows.length <= limit)
-        seen.push(...rows.map(({ identity, user }) => `${identity.subject} of ${user.id}`))
-        if (next === null) break
-        after = next
-      }
-      assert.equal(count + 1, Math.ceil(7 / limit))
+      const query = { source: saml.source, organization: 'acme', limit }
+      const pages = await everyPage((from) => store.asserted({ ...query, ...from }))
+      assert.ok(pages.every((rows) => rows.length <= limit))
+      assert.equal(pages.length, Math.ceil(7 / limit))
+      const seen = pages.flat().map(({ identity, user }) => `${identity.subject} of ${user.id}`)
       assert.deepEqual(
         seen.sort(),
         subjects.map((subject) => `${subject} of ${subject}`),
