@@ -70,6 +70,7 @@ function follow(claims: Claims, path: string): unknown {
   for (const step of path.slice(1).split('/')) {
     const key = step.replaceAll('~1', '/').replaceAll('~0', '~')
     if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) return undefined
+    if (Array.isArray(value) && !/^\d+$/.test(key)) return undefined
     value = (value as Record<string, unknown>)[key]
   }
   return value
