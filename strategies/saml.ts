@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
-import { SAML, type SamlConfig, ValidateInResponseTo } from '@node-saml/passport-saml'
+import { SAML } from '@node-saml/passport-saml'
+import * as z from 'zod'
 import {
   type Attempt,
   assertIdentity,
@@ -11,9 +13,8 @@ import {
   type Strategy,
   single,
 } from '../lib/index.js'
-import { checkAssertion, checkResponse, type Expected, type Statement } from './saml-assertion.js'
-import { decryptAssertion } from './saml-decrypt.js'
-import { type Answer, type Refuse, readAnswer, readDecrypted, readDocument } from './saml-guard.js'
+import type { Expected, Statement } from './saml-assertion.js'
+import { base64Of, type Refuse } from './saml-guard.js'
 import {
   certificateWarnings,
   checkOwnKeys,
@@ -22,11 +23,38 @@ import {
   readIdpMetadata,
   spMetadata,
 } from './saml-metadata.js'
-import { signatureProblem } from './saml-signature.js'
-import { childrenOf, ns, type XmlElement } from './saml-xml.js'
+import { answerQueue, type OpenLane } from './saml-queue.js'
+import { openThread } from './saml-thread.js'
+import { type AnswerJob, verifyAnswer } from './saml-verify.js'
 
 /** Entra sends this link instead of the groups where there are more than 150. */
 const groupsOverflow = 'http://schemas.microsoft.com/claims/groups.link'
+
+export interface SamlOptions {
+  /**
+   * Worker threads that read and verify answers, each with 20 to 80 MB of its own. By default one less than there
+   * are cores, from 1 to 4. With 0 answers are verified in the main thread, for platforms without threads: weaker,
+   * as a costly answer then holds everything else for up to half a second, and none can be ended before it is done.
+   */
+  workers?: number
+  /** Answers that may wait for a thread, each of up to 0.7 MB; one more is refused. 64 by default. */
+  queue?: number
+}
+
+export interface SamlStrategy extends Strategy<SamlConnection> {
+  /** Ends the threads; answers that wait or come later are refused. Idle threads never keep a process alive. */
+  close(): Promise<void>
+}
+
+const optionsSchema = z.strictObject({
+  workers: z
+    .number()
+    .int()
+    .min(0)
+    .max(64)
+    .default(() => Math.max(1, Math.min(4, availableParallelism() - 1))),
+  queue: z.number().int().min(1).max(10_000).default(64),
+})
 
 /**
  * SAML 2.0 Web SSO: AuthnRequest by HTTP-Redirect, answer by HTTP-POST. Signatures are verified by
@@ -35,21 +63,18 @@ const groupsOverflow = 'http://schemas.microsoft.com/claims/groups.link'
  *
  * Signature algorithms: RSA (2048 bits or more) with SHA-256 or SHA-512, exclusive canonicalization.
  * Refusals: `answer_malformed`, `answer_too_large`, `assertion_refused`, `answer_replayed`, `idp_refused`,
- * `identity_invalid`; `check` throws `config_invalid`.
+ * `identity_invalid`; `unavailable` where too many answers came at once, or one took too long; `check` throws
+ * `config_invalid`.
+ * @throws JitError `config_invalid` naming each option that cannot work
  */
-export function samlStrategy(): Strategy<SamlConnection> {
+export function samlStrategy(options: SamlOptions = {}): SamlStrategy {
+  const { workers, queue } = checked(options)
+  const answers = answerQueue(workers > 0 ? openThread : inPlace, { lanes: workers || 1, waiting: queue })
   const parsed = new WeakMap<SamlConnection, IdpMetadata>()
   const idpOf = (connection: SamlConnection): IdpMetadata => {
     const idp = parsed.get(connection) ?? readIdpMetadata(connection)
     parsed.set(connection, idp)
     return idp
-  }
-  // Verifying XML holds the event loop for milliseconds. One answer in each of its turns leaves sockets and
-  // timers their share when many come at once; in a row they would look to us like a Redis that hangs.
-  let last: Promise<unknown> = Promise.resolve()
-  const turn = () => {
-    last = last.then(() => turnOfTheLoop())
-    return last
   }
 
   return {
@@ -67,7 +92,9 @@ export function samlStrategy(): Strategy<SamlConnection> {
       const idp = idpOf(connection)
       const [own] = connection.sp.signing
       const saml = new SAML({
-        ...common(idp, services),
+        idpCert: certificatesOf(idp),
+        issuer: services.entityId,
+        callbackUrl: services.callbackUrl,
         entryPoint: idp.ssoUrl,
         generateUniqueId: () => requestId,
         // Asking for less lets every product answer with what it has.
@@ -83,142 +110,65 @@ export function samlStrategy(): Strategy<SamlConnection> {
         throw new JitError(code, `connection "${connection.id}": ${what}`, { cause })
       }
       const idp = idpOf(connection)
-      const expected: Expected = {
-        issuer: idp.entityId,
-        callbackUrl: services.callbackUrl,
-        audience: services.entityId,
-        requestId: attempt === null ? null : requestIdOf(attempt, refuse),
-        now: services.now(),
-        skew: connection.clockSkewSeconds * 1000,
-        subjectMapped: connection.attributes.subject !== undefined,
+      const job: AnswerJob = {
+        base64: base64Of(single(body, 'SAMLResponse'), refuse),
+        expected: {
+          issuer: idp.entityId,
+          callbackUrl: services.callbackUrl,
+          audience: services.entityId,
+          requestId: attempt === null ? null : requestIdOf(attempt, refuse),
+          now: services.now(),
+          skew: connection.clockSkewSeconds * 1000,
+          subjectMapped: connection.attributes.subject !== undefined,
+        },
+        signed: connection.signed,
+        certificates: certificatesOf(idp),
+        decryptionKeys: connection.sp.decryption.map((pair) => keyText(pair.privateKey)),
       }
-      await turn()
-      const answer = readAnswer(single(body, 'SAMLResponse'), refuse)
-      const responseSigned = childrenOf(answer.response, ns.signature, 'Signature').length > 0
-      checkResponse(answer.response, responseSigned, expected, refuse)
-      // Asked of the verified bytes again; here it spares the validation and names what is wrong.
-      if (answer.assertion) checkAssertion(answer.assertion, expected, refuse)
-      const verified = await verify(connection, idp, answer, expected, services, refuse)
-      const statement = checkAssertion(verified, expected, refuse)
-      await claim(connection, idp, statement, expected, services, refuse)
-      return identityOf(connection, idp, statement, expected.now)
+      const verdict = await answers.verify(job, attempt === null, services.signal)
+      if ('refused' in verdict) return refuse(verdict.refused, verdict.what, verdict.cause)
+      await claim(connection, job.expected, verdict.statement, services, refuse)
+      return identityOf(connection, idp, verdict.statement, job.expected.now)
     },
 
     metadata: spMetadata,
+
+    close: () => answers.close(),
   }
 }
 
-const common = (idp: IdpMetadata, services: Services) =>
-  ({
-    idpCert: idp.certificates.map((certificate) => certificate.toString()),
-    idpIssuer: idp.entityId,
-    issuer: services.entityId,
-    callbackUrl: services.callbackUrl,
-  }) satisfies SamlConfig
+function checked(options: SamlOptions) {
+  const parsed = optionsSchema.safeParse(options)
+  if (parsed.success) return parsed.data
+  const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  throw new JitError('config_invalid', `samlStrategy: ${problems.join('; ')}`, { problems })
+}
+
+/**
+ * Verifies in this thread. One answer in each turn of the event loop leaves sockets and timers their share when
+ * many come at once; in a row they would look to us like a Redis that hangs.
+ */
+const inPlace: OpenLane = ({ ready }) => {
+  setImmediate(ready)
+  return { verify: (job) => turnOfTheLoop().then(() => verifyAnswer(job)), close: async () => {} }
+}
+
+const certificatesOf = (idp: IdpMetadata) => idp.certificates.map((certificate) => certificate.toString())
 
 function requestIdOf(attempt: Attempt, refuse: Refuse): string {
   return attempt.secrets.requestId ?? refuse('attempt_unknown', 'the sign-in began without an AuthnRequest')
 }
 
-/** The assertion as it was signed: parsed from the bytes that node-saml verified, and from no others. */
-async function verify(
-  connection: SamlConnection,
-  idp: IdpMetadata,
-  answer: Answer,
-  expected: Expected,
-  services: Services,
-  refuse: Refuse,
-): Promise<XmlElement> {
-  const opened = answer.encrypted && (await decrypt(connection, answer, answer.encrypted, refuse))
-  const assertion = answer.assertion ?? opened!.assertion
-  const signed = signedParts(connection, answer.response, assertion, refuse)
-  const instant = new Date().toISOString()
-  const saml = new SAML({
-    ...common(idp, services),
-    // Whatever is signed has to be signed well, also where the policy does not ask for it.
-    wantAuthnResponseSigned: signed.has(answer.response),
-    wantAssertionsSigned: signed.has(assertion),
-    // Audience and times are checked by checkAssertion(), against the clock of this kit.
-    audience: false,
-    acceptedClockSkewMs: -1,
-    validateInResponseTo:
-      expected.requestId === null ? ValidateInResponseTo.never : ValidateInResponseTo.always,
-    cacheProvider: {
-      saveAsync: async () => null,
-      getAsync: async (id) => (id === expected.requestId ? instant : null),
-      removeAsync: async () => null,
-    },
-    ...(opened && { decryptionPvk: opened.key }),
-  })
-  try {
-    const { profile } = await saml.validatePostResponseAsync({ SAMLResponse: answer.base64 })
-    const xml = profile?.getAssertionXml?.()
-    if (xml) return readDocument(xml, refuse)
-  } catch (cause) {
-    if (cause instanceof JitError) throw cause
-    const certificates = `${idp.certificates.length} certificate(s) of idpMetadata`
-    const unsigned = `it is signed by none of the ${certificates}, or not what was signed`
-    refuse('assertion_refused', opened ? sealed : unsigned, cause)
-  }
-  return refuse('assertion_refused', 'no assertion was verified')
-}
-
-/** Said of every encrypted assertion that is refused before its claims are read. */
-const sealed =
-  'the encrypted assertion cannot be decrypted with a key of sp.decryption, or is not signed as it must be'
-
-async function decrypt(connection: SamlConnection, answer: Answer, encrypted: XmlElement, refuse: Refuse) {
-  const keys = connection.sp.decryption.map((pair) => keyText(pair.privateKey))
-  if (keys.length === 0) {
-    return refuse('assertion_refused', 'the assertion is encrypted, and sp.decryption has no key')
-  }
-  const uniform: Refuse = (_code, _what, cause) => refuse('assertion_refused', sealed, cause)
-  const opened = (await decryptAssertion(answer.xml, encrypted, keys)) ?? uniform('assertion_refused', '')
-  return { assertion: readDecrypted(opened.plain, uniform), key: opened.key }
-}
-
-/** Which of the Response and the assertion are signed, each in the one way that an IdP signs. */
-function signedParts(
-  connection: SamlConnection,
-  response: XmlElement,
-  assertion: XmlElement,
-  refuse: Refuse,
-): Set<XmlElement> {
-  const signed = new Set<XmlElement>()
-  for (const element of [response, assertion]) {
-    const [signature] = childrenOf(element, ns.signature, 'Signature')
-    if (!signature) continue
-    const problem = signatureProblem(signature, element)
-    if (problem) return refuse('assertion_refused', `the signature of the ${element.name}: ${problem}`)
-    signed.add(element)
-  }
-  const wanted = {
-    assertion: [assertion],
-    response: [response],
-    both: [response, assertion],
-    either: signed.size > 0 ? [] : [response, assertion],
-  }[connection.signed]
-  const missing = wanted.filter((element) => !signed.has(element)).map((element) => element.name)
-  if (missing.length > 0) {
-    return refuse(
-      'assertion_refused',
-      `not signed: ${missing.join(', ')}; this connection asks for "${connection.signed}"`,
-    )
-  }
-  return signed
-}
-
 /** Lets one answer with this assertion through (core §2.5.1.5), for as long as it would be good. */
 async function claim(
   connection: SamlConnection,
-  idp: IdpMetadata,
+  { issuer, now, skew }: Expected,
   { id, until }: Statement,
-  { now, skew }: Expected,
   services: Services,
   refuse: Refuse,
 ): Promise<void> {
   const name = createHash('sha256')
-    .update(JSON.stringify([connection.id, idp.entityId, id]))
+    .update(JSON.stringify([connection.id, issuer, id]))
     .digest('base64url')
   // A minute beyond its end, so that our own servers' clocks may differ.
   const first = await services.once.claim(`assertion:${name}`, until + skew - now + 60_000)

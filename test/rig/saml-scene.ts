@@ -1,5 +1,5 @@
 import { samlStrategy } from 'passport-jit/strategies/saml'
-import { afterEach, beforeAll, beforeEach, expect } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest'
 import {
   type AnswerTo,
   createSigningKey,
@@ -11,6 +11,7 @@ import {
 import { type App, type AppOptions, type ConnectionInput, expectRefused, startApp } from './oidc-app.js'
 import { type Browser, browser } from './oidc-http.js'
 import { forge, posted, type Recipe } from './saml-answer.js'
+import { desk, warmed } from './saml-load.js'
 
 // Two organizations, each with its own SAML IdP, whose answers the test writes itself.
 
@@ -75,16 +76,22 @@ export const answer = (begun: Begun, xml: string) =>
 
 export type Changes = Partial<Omit<Recipe, 'signing'>> & { signing?: Partial<Recipe['signing']> }
 
-export function scene(acme: Partial<SamlInput> = {}, options: Partial<AppOptions> = {}) {
+export function scene(
+  acme: Partial<SamlInput> = {},
+  options: Partial<AppOptions> = {},
+  strategy = samlStrategy(),
+) {
   const at = {} as { app: App; acme: Idp; globex: Idp }
 
   beforeAll(async () => {
     at.acme = await createIdp('acme')
     at.globex = await createIdp('globex')
+    await warmed(strategy, await desk(at.acme.key))
   })
+  afterAll(() => strategy.close())
   beforeEach(async () => {
     at.app = await startApp({
-      strategies: [samlStrategy()],
+      strategies: [strategy],
       connections: [samlConnection('acme', at.acme, acme), samlConnection('globex', at.globex)],
       ...options,
     })

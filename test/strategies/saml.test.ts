@@ -219,3 +219,21 @@ describe('Our metadata', () => {
     expect(xml).not.toContain('KeyDescriptor')
   })
 })
+
+describe('Options', () => {
+  it.each<[string, object, RegExp]>([
+    ['a fraction of a thread', { workers: 1.5 }, /^samlStrategy: workers: /],
+    ['less than none', { workers: -1 }, /^samlStrategy: workers: /],
+    ['too many', { workers: 65 }, /^samlStrategy: workers: /],
+    ['text', { workers: '2' }, /^samlStrategy: workers: /],
+    ['no queue', { queue: 0 }, /^samlStrategy: queue: /],
+    ['a queue without end', { queue: Number.POSITIVE_INFINITY }, /^samlStrategy: queue: /],
+    ['two at once', { workers: -1, queue: 0 }, /workers: .*; queue: /],
+    ['an unknown one', { threads: 2 }, /threads/],
+  ])('%s is refused', (_name, options, message) => {
+    expect(() => samlStrategy(options)).toThrow(
+      expect.objectContaining({ code: 'config_invalid', message: expect.stringMatching(message) }),
+    )
+    expect(() => samlStrategy({ workers: 0, queue: 1 })).not.toThrow()
+  })
+})
