@@ -106,7 +106,8 @@ const attributeRule = z.strictObject({
 const attributeName = /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/
 const attributeNames = (mapping: object, context: z.RefinementCtx) => {
   const names = Object.keys(mapping)
-  if (names.length > identityLimits.attributes) {
+  const profile = names.filter((name) => !['email', 'subject', 'groups'].includes(name))
+  if (profile.length > identityLimits.attributes) {
     context.addIssue({ code: 'custom', message: `at most ${identityLimits.attributes} attributes` })
   }
   for (const name of names) {

@@ -87,6 +87,83 @@ describe('What a directory refuses, naming the entry and the key', () => {
       'connection "c": attributes.groups:',
     ],
     [
+      'a role by the beginning of a group that does not exist',
+      (i) => (i.connections[0]!.groups = { prefixes: { x: ['boss'] } }),
+      'connection "c": groups.prefixes.x: organization "o" has no role "boss"',
+    ],
+    [
+      'a beginning that every group has',
+      (i) => (i.connections[0]!.groups = { prefixes: { '': ['member'] } }),
+      'connection "c": groups.prefixes',
+    ],
+    [
+      'a mapped role above the ceiling',
+      (i) => {
+        i.organizations[0]!.assignable = ['member', 'viewer']
+      },
+      'connection "c": groups.map.admins: "admin" is not one of the assignable roles of organization "o"',
+    ],
+    [
+      'a ceiling with a role that does not exist',
+      (i) => (i.organizations[0]!.assignable = ['admin', 'member', 'viewer', 'membre']),
+      'organization "o": assignable: it has no role "membre" (did you mean "member"?)',
+    ],
+    [
+      'the owner role below the ceiling',
+      (i) => (i.organizations[0]!.assignable = ['owner']),
+      '"owner" is never given by policy',
+    ],
+    [
+      'one of several roles without sync',
+      (i) => (i.connections[0]!.groups = { mode: 'add', map: { x: ['admin'] }, oneOf: ['admin', 'member'] }),
+      'connection "c": groups.oneOf: with mode "add" no role is ever taken back',
+    ],
+    [
+      'one of several roles, one of them twice',
+      (i) => (i.connections[0]!.groups = { map: { x: ['admin'] }, oneOf: ['admin', 'admin'] }),
+      'connection "c": groups.oneOf: a role is named twice',
+    ],
+    [
+      'one of several roles that do not exist',
+      (i) => (i.connections[0]!.groups = { map: { x: ['admin'] }, oneOf: ['admin', 'memebr'] }),
+      'connection "c": groups.oneOf: organization "o" has no role "memebr" (did you mean "member"?)',
+    ],
+    ...['__proto__', 'constructor', 'toString', '1st', 'a b', ''].map(
+      (name): [string, (input: Input) => void, string] => [
+        `an attribute called ${JSON.stringify(name)}`,
+        (i) => (i.connections[0]!.attributes = JSON.parse(`{"email":"email",${JSON.stringify(name)}:"x"}`)),
+        `"${name}" cannot`,
+      ],
+    ),
+    [
+      'a group called __proto__, which would be forgotten',
+      (i) => (i.connections[0]!.groups = JSON.parse('{"map":{"__proto__":["admin"]}}')),
+      'connection "c": groups.map: "__proto__" cannot be the name of anything',
+    ],
+    [
+      'more attributes than an identity may have',
+      (i) => {
+        const names = Array.from({ length: 65 }, (_, n) => [`a${n}`, 'x'])
+        i.connections[0]!.attributes = { groups: 'groups', ...Object.fromEntries(names) }
+      },
+      'connection "c": attributes: at most 64 attributes',
+    ],
+    [
+      'an attribute without an end',
+      (i) => (i.connections[0]!.attributes = { email: 'email', a: { from: 'a', maxLength: 1_000_000 } }),
+      'connection "c": attributes',
+    ],
+    [
+      'a subject for an issuer that has its own',
+      (i) => (i.connections[0]!.attributes = { subject: 'uid', groups: 'groups' }),
+      'connection "c": attributes.subject: an issuer\'s own "sub" names the person',
+    ],
+    [
+      'a window that is no time',
+      (i) => (i.connections[0]!.subjectMigration = { until: 'next week' }),
+      'connection "c": subjectMigration.until',
+    ],
+    [
       'an organization that does not exist',
       (i) => (i.connections[0]!.organization = 'oo'),
       'connection "c": organization: there is no organization "oo"',

@@ -65,6 +65,70 @@ describe('The linter', () => {
       [/connection "c": jit\.join is off, so jit\.roles and groups\.map can never fire/],
     ],
     [
+      'sync where nobody said what an absent groups claim means',
+      (input) => {
+        input.connections[0]!.groups = { map: { admins: ['admin'] } }
+      },
+      [/connection "c": groups\.absent is "unknown", so who leaves their last group keeps their roles/],
+    ],
+    [
+      'a group that gives nothing',
+      (input) => {
+        input.connections[0]!.groups = { absent: 'empty', map: { admins: ['admin'], staff: [] } }
+      },
+      [/connection "c": groups: "staff" is mapped to no role/],
+    ],
+    [
+      'a choice of one',
+      (input) => {
+        input.connections[0]!.groups = { absent: 'empty', map: { admins: ['admin'] }, oneOf: ['admin'] }
+      },
+      [/connection "c": groups\.oneOf names one role/],
+    ],
+    [
+      'leaving that default roles prevent',
+      (input) => {
+        input.connections[0]!.groups = {
+          absent: 'empty',
+          map: { admins: ['admin'] },
+          withoutRole: 'leave',
+        }
+      },
+      [/connection "c": groups\.withoutRole is "leave", but everybody keeps jit\.roles/],
+    ],
+    [
+      'joining that nothing allows',
+      (input) => {
+        Object.assign(input.connections[0]!, { jit: {}, groups: { withoutRole: 'leave' } })
+      },
+      [/connection "c": groups\.withoutRole is "leave", but no group gives a role/],
+    ],
+    [
+      'groups that Okta is not asked for',
+      (input) => {
+        Object.assign(input.connections[0]!, { preset: 'okta' })
+      },
+      [/connection "c": groups: Okta sends groups for the scope "groups" alone/],
+    ],
+    [
+      'clearing what the IdP does not decide',
+      (input) => {
+        const title = { from: 'title', authority: 'first', absent: 'clear' }
+        input.connections[0]!.attributes = { email: 'email', groups: 'groups', title }
+      },
+      [/connection "c": attributes\.title\.absent is "clear", but its authority is "first"/],
+    ],
+    [
+      'clearing without a sync',
+      (input) => {
+        Object.assign(input.connections[0]!, {
+          jit: { profileSync: 'never' },
+          attributes: { email: 'email', groups: 'groups', title: { from: 'title', absent: 'clear' } },
+        })
+      },
+      [/connection "c": attributes\.title\.absent is "clear", but jit\.profileSync is "never"/],
+    ],
+    [
       'SSO required and none enabled',
       (input) => {
         input.organizations[1]!.requireSso = true
@@ -75,6 +139,40 @@ describe('The linter', () => {
     const found = lint(change)
     expect(found).toHaveLength(sentences.length)
     for (const sentence of sentences) expect(found.join('\n')).toMatch(sentence)
+  })
+
+  test.each<[string, (input: Input) => void]>([
+    [
+      'a prefix of another prefix',
+      (input) => {
+        input.connections[0]!.groups = {
+          absent: 'empty',
+          prefixes: { 'app-': ['viewer'], 'app-admin': ['admin'] },
+        }
+      },
+    ],
+    [
+      'groups that Okta is asked for',
+      (input) => {
+        Object.assign(input.connections[0]!, { preset: 'okta', scopes: ['openid', 'email', 'groups'] })
+      },
+    ],
+    [
+      'leaving, where groups alone give roles',
+      (input) => {
+        const groups = { absent: 'empty', map: { admins: ['admin'] }, withoutRole: 'leave' }
+        Object.assign(input.connections[0]!, { jit: {}, groups })
+      },
+    ],
+    [
+      'clearing what the IdP decides',
+      (input) => {
+        const title = { from: 'title', absent: 'clear' }
+        input.connections[0]!.attributes = { email: 'email', groups: 'groups', title }
+      },
+    ],
+  ])('has nothing to say of %s', (_, change) => {
+    expect(lint(change)).toEqual([])
   })
 
   test('a connection that is not enabled is no overlap', () => {

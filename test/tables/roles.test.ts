@@ -261,6 +261,21 @@ describe('Modes', () => {
   })
 })
 
+describe('truncatedAt: an IdP that leaves groups out without a word', () => {
+  const rules: GroupRules = { map: { admins: ['admin'], watchers: ['viewer'] }, truncatedAt: 3 }
+  const held: Roles = [['viewer', 'sso:c', 'group']]
+
+  test('that many groups are unknown: they neither give nor take', async () => {
+    const plan = await sync(rules, ['admins', 'x', 'y'], ...held)
+    expect(plan.changes).toBeNull()
+    expect(plan.trace.find(({ rule }) => rule === 'roles')?.finding).toBe('groups_truncated')
+  })
+
+  test('one less is the whole list', async () => {
+    expect(await writes(rules, ['admins', 'x'], ...held)).toEqual(['add admin', 'remove viewer'])
+  })
+})
+
 describe('withoutRole: a membership whose last role goes', () => {
   const connection = (withoutRole: 'keep' | 'leave'): ConnectionInput => ({
     jit: {},
