@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { auditCommands } from './command-audit.js'
+import { doctorCommand } from './command-doctor.js'
+import { explainCommands } from './command-explain.js'
+import { previewCommand } from './command-preview.js'
 import { directoryFromFile } from './directory.js'
 import { JitError } from './errors.js'
 
@@ -27,7 +30,10 @@ program
     process.exitCode = problems.length > 0 ? 1 : 0
   })
 
+explainCommands(program)
+previewCommand(program)
 auditCommands(program)
+doctorCommand(program)
 
 async function check(file: string): Promise<{ problems: readonly string[]; warnings: readonly string[] }> {
   try {
