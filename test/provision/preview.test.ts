@@ -328,6 +328,37 @@ onEveryStore((factory) => {
   })
 })
 
+test('whose word counts for an address is asked under each policy', async () => {
+  // Of eu.o.example, which P owns now and O from then on, C vouches by a pattern that is less close.
+  const domains = (o: string[], p: string[], jit: Parts = {}) => {
+    const input = policy({ vouchesFor: ['o.example', '*.o.example'], jit })
+    const [first, second] = input.organizations
+    return {
+      ...input,
+      organizations: [
+        { ...first!, domains: o },
+        { ...second!, domains: p },
+      ],
+    }
+  }
+  const store = memoryStore()
+  const early = staticApp(store, domains(['o.example', '*.o.example'], [], { join: false }), unguarded)
+  await early.jit.ready()
+  const { after } = await signIn(store, early.directory, 'ann', { email: 'ann@eu.o.example' })
+  expect(after.membership).toBeNull()
+
+  const now = staticApp(store, domains(['o.example'], ['eu.o.example'], { roles: ['member'] }), unguarded)
+  await now.jit.ready()
+  const given = domains(['o.example', 'eu.o.example'], [], { roles: ['member'] })
+  const { people } = await now.jit.preview(given)
+  expect(people).toMatchObject([{ user: after.user.id, membership: 'joins', gains: [{ role: 'member' }] }])
+
+  expect((await signIn(store, now.directory, 'ann', { email: 'ann@eu.o.example' })).joined).toEqual([])
+  const coming = staticApp(store, given, unguarded)
+  await coming.jit.ready()
+  expect((await signIn(store, coming.directory, 'ann', { email: 'ann@eu.o.example' })).joined).toEqual(['o'])
+})
+
 test('a store that cannot be read: unavailable; an input that is wrong: every problem', async () => {
   const store = memoryStore()
   const { jit } = staticApp(
