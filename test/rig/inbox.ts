@@ -9,6 +9,7 @@ import {
   type DirectoryInput,
   JitError,
   type LogEntry,
+  type OnConflict,
   type Once,
   type SocialProvider,
   type Store,
@@ -16,9 +17,10 @@ import {
   single,
   staticDirectory,
 } from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import { type EmailOptions, emailStrategy, type Mail } from 'passport-jit/strategies/email'
 import { type Browser, browser, listen } from './oidc-http.js'
+import { testStore } from './store.js'
 
 export { type Browser, browser }
 
@@ -116,6 +118,7 @@ export interface AppOptions {
   baseUrl?: string
   /** Express takes the client's address from X-Forwarded-For. */
   trustProxy?: boolean
+  onConflict?: OnConflict
 }
 
 /** An Express app with the e-mail method; its inbox, its log and what its `Once` was told. */
@@ -130,7 +133,8 @@ export async function startApp({
   const server = await listen('localhost', app)
   const mailbox = inbox()
   const log: LogEntry[] = []
-  const store = options.store ?? memoryStore()
+  const own = options.store ? null : await testStore()
+  const store = options.store ?? own!.store
   const recorded = recordingOnce(memoryOnce(now))
   const method = emailStrategy({
     transport: mailbox.transport,
@@ -158,6 +162,7 @@ export async function startApp({
     strategies: [method, ...strategies],
     log: (entry) => log.push(entry),
     now,
+    ...(options.onConflict && { onConflict: options.onConflict }),
   })
   const instance = new passport.Passport()
   app.set('trust proxy', options.trustProxy ?? false)
@@ -180,7 +185,10 @@ export async function startApp({
     })
   return {
     origin: server.origin,
-    close: server.close,
+    close: async () => {
+      await server.close()
+      await own?.close()
+    },
     jit,
     store,
     log,
