@@ -134,6 +134,30 @@ onEveryStore((factory) => {
     expect(await audit.verify()).toMatchObject({ ok: true, seals: 120, changes: 120 })
   })
 
+  check('of two that seal at the same moment, one goes on, and the chain is one', async (store, another) => {
+    for (const id of ['a', 'b', 'c']) await commit(store, id, {})
+    const elsewhere = await another()
+    let first = true
+    const late: Store = {
+      ...store,
+      trail: {
+        ...store.trail,
+        seal: async (...sealed) => {
+          if (first) {
+            first = false
+            const [change] = (await elsewhere.trail.unsealed(1)).changes
+            await elsewhere.trail.seal({ ...sealed[0], hash: 'of another' }, [change![0]!.change], [])
+          }
+          return store.trail.seal(...sealed)
+        },
+      },
+    }
+    expect(await kit(late).jit.background.runOnce()).toMatchObject({ sealed: 0 })
+    expect(await kit(store).jit.background.runOnce()).toMatchObject({ sealed: 2 })
+    const [, second] = await store.trail.sealed(0, 3)
+    expect(second!.seal).toMatchObject({ number: 2, previous: 'of another' })
+  })
+
   check(
     '200 commits at once, and two that seal meanwhile: each is sealed exactly once',
     async (store, another) => {

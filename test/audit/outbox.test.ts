@@ -203,6 +203,18 @@ onEveryStore((factory) => {
     },
   )
 
+  check(
+    'a receiver that is down is not tried for everybody who waits, in one round',
+    async (store, clock) => {
+      const { listener, tried } = recorder({ refuse: () => new Error('down') })
+      const { jit } = kit(store, [listener], clock)
+      for (let n = 0; n < 30; n++) await commit(store, `c${n}`, { user: `user ${n}` })
+      expect(await jit.background.runOnce()).toEqual({ sealed: 30, delivered: 0, failed: 8 })
+      expect(await jit.background.runOnce()).toMatchObject({ failed: 8 })
+      expect(tried).toEqual(Array.from({ length: 16 }, (_, n) => `c${n}`))
+    },
+  )
+
   check('a dead delivery is tried again when an operator says so', async (store, clock) => {
     let down = true
     const { listener, changes, tried } = recorder({
