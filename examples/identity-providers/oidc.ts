@@ -18,6 +18,11 @@ export interface OidcIdpOptions {
   issuer: string
   people: readonly Person[]
   clients: readonly { id: string; secret: string; redirectUris: readonly string[] }[]
+  /**
+   * Groups that an answer names at most; of more it says that they are to be had elsewhere (OIDC Core §5.6.2), as
+   * Entra ID does. 200 by default.
+   */
+  mostGroups?: number
 }
 
 export interface OidcIdp {
@@ -45,7 +50,7 @@ type Answer =
   | { location: string }
 
 export async function createOidcIdp(options: OidcIdpOptions): Promise<OidcIdp> {
-  const { issuer, people, clients } = options
+  const { issuer, people, clients, mostGroups = 200 } = options
   const base = issuer.replace(/\/$/, '')
   const { privateKey, publicKey } = await generateKeyPair('RS256')
   const kid = randomBytes(8).toString('base64url')
@@ -135,7 +140,7 @@ export async function createOidcIdp(options: OidcIdpOptions): Promise<OidcIdp> {
     const accessToken = randomBytes(32).toString('base64url')
     tokens.set(accessToken, { person: grant.person, expires: Date.now() + lifetimes.token })
     const idToken = await new SignJWT({
-      ...claimsOf(grant.person),
+      ...claimsOf(grant.person, mostGroups),
       ...(grant.nonce !== null && { nonce: grant.nonce }),
     })
       .setProtectedHeader({ alg: 'RS256', kid })
@@ -157,7 +162,7 @@ export async function createOidcIdp(options: OidcIdpOptions): Promise<OidcIdp> {
 
   function userinfo(req: IncomingMessage): Answer {
     const found = tokens.get(/^Bearer (.+)$/i.exec(req.headers.authorization ?? '')?.[1] ?? '')
-    if (found && found.expires > Date.now()) return { status: 200, json: claimsOf(found.person) }
+    if (found && found.expires > Date.now()) return { status: 200, json: claimsOf(found.person, mostGroups) }
     const headers = { 'www-authenticate': 'Bearer error="invalid_token"' }
     return { status: 401, json: { error: 'invalid_token' }, headers }
   }
@@ -213,12 +218,14 @@ ${buttons.join('\n')}
   }
 }
 
-const claimsOf = ({ id, email, name, groups }: Person) => ({
+const claimsOf = ({ id, email, name, groups }: Person, mostGroups: number) => ({
   sub: id,
   email,
   email_verified: true,
   name,
-  groups,
+  ...(groups.length > mostGroups
+    ? { _claim_names: { groups: 'elsewhere' }, _claim_sources: { elsewhere: {} } }
+    : { groups }),
 })
 
 /** Client id and secret by Basic (each form-encoded first, RFC 6749 §2.3.1) or by form fields. */

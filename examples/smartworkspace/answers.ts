@@ -1,4 +1,5 @@
-import type { Request, Response } from 'express'
+import type { Request, RequestHandler, Response } from 'express'
+import { JitError } from 'passport-jit'
 import { refusalPage } from './layout.js'
 
 /** True for a browser that shows pages; a program that takes anything gets JSON. */
@@ -16,4 +17,17 @@ export function refuse(
   res.status(status)
   if (wantsPage(req)) res.send(refusalPage({ title, sentence: message }).text)
   else res.json({ error, message })
+}
+
+/**
+ * Refuses to do what a page of another site asks for. Browsers say so in two headers (OWASP: Fetch Metadata,
+ * verifying origin); a program sends neither, and has no cookies of anybody's.
+ */
+export function sameSite(baseUrl: string): RequestHandler {
+  return (req, _res, next) => {
+    const { origin, 'sec-fetch-site': site = 'none' } = req.headers
+    const own = (site === 'same-origin' || site === 'none') && (origin === undefined || origin === baseUrl)
+    if (own || req.method === 'GET' || req.method === 'HEAD') return next()
+    next(new JitError('cross_site', `${req.path} was asked for by ${origin ?? site}, not by ${baseUrl}`))
+  }
 }

@@ -1,21 +1,30 @@
 import { randomUUID } from 'node:crypto'
-import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import express, { type ErrorRequestHandler, type Request, type RequestHandler } from 'express'
 import session from 'express-session'
 import passport from 'passport'
-import { type Directory, type Jit, JitError, type Store } from 'passport-jit'
-import { adminApi, requireAdmin } from './admin.js'
+import { type Directory, type Jit, JitError, type JitUser, type Store } from 'passport-jit'
+import { adminArea, rankOf } from './admin-area.js'
 import { refuse, wantsPage } from './answers.js'
 import { icon, liveScript, stylesheet } from './assets.js'
 import { inboxPage, mailDocument, mailHeaders } from './inbox-page.js'
 import { refusalPage } from './layout.js'
 import type { Inbox } from './mail.js'
-import { decisionsPage, workspacePage } from './pages.js'
+import { operatorApi, requireAdmin } from './operator-api.js'
+import { operatorArea } from './operator-area.js'
 import { type Suggestion, signInPage } from './sign-in-page.js'
+import { namesOf, tenantsOf } from './tenants.js'
+import { workspacePage } from './workspace-page.js'
 
 export interface WorkspaceOptions {
   readonly jit: Jit
   readonly store: Store
   readonly directory: Directory
+  /** What the directory began with: the organizations and connections that the pages know of. */
+  readonly entries: NonNullable<Directory['entries']>
+  /** Whether connections are kept in the store, where they can be switched on and off. */
+  readonly switches: boolean
+  /** What was found odd about the policies, besides what the kit says itself. */
+  readonly warnings?: readonly string[]
   /** Origin of the app, the same as the kit's. */
   readonly baseUrl: string
   /** Where sessions are kept; in this process by default. */
@@ -28,6 +37,8 @@ export interface WorkspaceOptions {
   /** Shows decisions and inbox to anybody: for a demo on loopback with invented people. */
   readonly onLoopback: boolean
   readonly suggestions?: readonly Suggestion[]
+  /** Where people at the test identity providers are edited. */
+  readonly idps?: string | undefined
 }
 
 /** The Smartworkspace: an Express app that leaves sign-in and accounts to the kit. */
@@ -39,7 +50,7 @@ export function createApp(options: WorkspaceOptions): express.Express {
   app.get('/style.css', (_req, res) => void res.type('css').send(stylesheet))
   app.get('/icon.svg', (_req, res) => void res.type('svg').send(icon))
   app.get('/live.js', (_req, res) => void res.type('js').send(liveScript))
-  app.use(adminApi({ store, audit: jit.audit, inbox: options.inbox }, adminToken))
+  app.use(operatorApi({ jit, store, inbox: options.inbox }, adminToken))
 
   // What the kit needs: a session, Passport's use of it, and its routes before any body parser.
   const secure = baseUrl.startsWith('https:')
@@ -60,40 +71,35 @@ export function createApp(options: WorkspaceOptions): express.Express {
   jit.passport(passport)
   app.use(jit.routes())
 
-  const entries = directory.entries ?? { organizations: [], connections: [], providers: [] }
-  const organizations = new Map(entries.organizations.map((entry) => [entry.id, entry]))
-  const ways = entries.connections.flatMap((connection) => {
-    const organization = organizations.get(connection.organization)
-    return connection.enabled && organization?.status === 'active' ? [{ connection, organization }] : []
-  })
-
-  /** Where a decision was made: its organization, or that of the connection the person came by. */
-  const placeOf = ({ organization, source }: { organization: string | null; source?: string | null }) => {
-    const way = ways.find(({ connection }) => `connection:${connection.id}` === source)
-    const id = organization ?? way?.organization.id
-    return id === undefined ? 'no organization' : (organizations.get(id)?.name ?? id)
-  }
-
-  const providers = entries.providers.filter(({ enabled }) => enabled)
-  /** What a person knows a way in by. */
-  const nameOf = (source: string) => {
-    const id = source.slice(source.indexOf(':') + 1)
-    if (source === 'provider:email') return 'e-mail'
-    const provider = providers.find((entry) => source === `provider:${entry.id}`)
-    return provider?.protocol === 'social' ? (provider.name ?? id) : id
-  }
+  const began = options.entries
+  const tenants = () => tenantsOf(directory, began)
+  const inbox = onLoopback
 
   app.get('/', async (req, res) => {
+    const known = await tenants()
     if (!req.user || !req.jit) {
       const email = typeof req.query.email === 'string' ? req.query.email : ''
-      const suggestions = options.suggestions ?? []
-      res.send(signInPage({ ways, providers, baseUrl, suggestions, email, inbox: onLoopback }).text)
+      const { suggestions = [], idps = null } = options
+      res.send(signInPage({ tenants: known, baseUrl, suggestions, idps, email, inbox }).text)
       return
     }
     const { user } = req
-    const { rows: decisions } = await jit.audit.decisions({ user: user.id, limit: 1000 })
-    const via = nameOf(user.via)
-    res.send(workspacePage({ user, jit: req.jit, organizations, via, inbox: onLoopback, decisions }).text)
+    const whys = await Promise.all(
+      user.memberships.map(
+        async ({ organization }) => [organization, await jit.why(user.id, organization)] as const,
+      ),
+    )
+    const { rows } = await jit.audit.decisions({ user: user.id, limit: 1 })
+    const page = workspacePage({
+      ...{ user, jit: req.jit, inbox, whys: new Map(whys), latest: rows[0] },
+      names: await namesOf(store, known),
+      decisions: onLoopback ? '/decisions' : null,
+      invitations: await invitationsOf(store, user),
+      administers: new Set(
+        user.memberships.flatMap(({ organization }) => (rankOf(user, organization) ? organization : [])),
+      ),
+    })
+    res.send(page.text)
   })
 
   app.get('/api/me', (req, res) => {
@@ -109,18 +115,15 @@ export function createApp(options: WorkspaceOptions): express.Express {
     })
   })
 
-  app.get('/decisions', onLoopback ? anybody : requireAdmin(adminToken), async (_req, res) => {
-    const { rows: decisions } = await jit.audit.decisions({ limit: 200 })
-    const { rows } = await store.users({ limit: 1000 })
-    const people = new Map(
-      rows.map(({ id, attributes, verifiedEmail, contactEmail }) => [
-        id,
-        attributes.name ?? verifiedEmail ?? contactEmail ?? id,
-      ]),
-    )
-    const { warnings } = jit
-    res.send(decisionsPage({ decisions, people, placeOf, warnings, inbox: onLoopback }).text)
-  })
+  app.use(adminArea({ jit, store, tenants, baseUrl, inbox }))
+  app.use(
+    operatorArea({
+      ...{ jit, store, tenants, baseUrl, inbox },
+      switches: options.switches,
+      warnings: [...jit.warnings, ...(options.warnings ?? [])],
+      guard: onLoopback ? anybody : requireAdmin(adminToken),
+    }),
+  )
 
   if (onLoopback) app.use(inboxPages(options.inbox, baseUrl))
 
@@ -132,6 +135,13 @@ export function createApp(options: WorkspaceOptions): express.Express {
   app.use(jit.errorPage())
   app.use(accident)
   return app
+}
+
+/** What waits for the person's click: invitations for the address they have proved. */
+async function invitationsOf(store: Store, { email }: JitUser) {
+  if (email === null) return []
+  const { invitations } = await store.load({ email, organizations: [] })
+  return invitations.filter(({ expiresAt }) => expiresAt > Date.now())
 }
 
 const anybody: RequestHandler = (_req, _res, next) => next()
@@ -183,15 +193,28 @@ function orUnavailable(sessions: RequestHandler): RequestHandler {
 const refusal: ErrorRequestHandler = (error, req, res, next) => {
   if (!(error instanceof JitError) || res.headersSent || !wantsPage(req)) return next(error)
   const { code, status, publicMessage, correlationId, ways } = error
-  const title = status === 503 ? 'Please try again in a moment' : 'This sign-in did not work'
+  const title = status === 503 ? 'Please try again in a moment' : titleOf(req)
   res
     .set(error.headers)
     .status(status)
-    .send(refusalPage({ title, sentence: publicMessage, code, correlationId, ways }).text)
+    .send(refusalPage({ title, sentence: publicMessage, code, correlationId, ways, ...backTo(req) }).text)
+}
+
+const titleOf = ({ path }: Request) =>
+  path.startsWith('/auth/') ? 'This sign-in did not work' : 'That was not done'
+
+/** The page that a form was on. */
+function backTo({ path }: Request): Pick<Parameters<typeof refusalPage>[0], 'back'> {
+  const to = /^\/(?:admin\/[^/]+|operator|decisions)/.exec(path)?.[0]
+  return to === undefined ? {} : { back: { to, label: 'Back' } }
 }
 
 /** Anything unforeseen: the operator sees what it was, the visitor that it was not their doing. */
 const accident: ErrorRequestHandler = (error, req, res, next) => {
+  if (error.expose && error.status < 500 && !res.headersSent) {
+    const message = 'That could not be read.'
+    return refuse(req, res, error.status, { error: 'bad_request', title: 'Sorry', message })
+  }
   console.error(error)
   if (res.headersSent) return next(error)
   const message = 'Something went wrong on our side. Please try again.'

@@ -99,27 +99,29 @@ export class Browser {
   }
 }
 
-/** The addresses of a page's links, resolved. */
-export function links(page: Page): string[] {
-  return [...page.text.matchAll(/<a\b[^>]*\bhref="([^"]*)"/g)].map(
-    ([, href]) => new URL(unescapeHtml(href!), page.url).href,
-  )
+/** The addresses of a page's links, resolved; with `words`, of those alone that say them. */
+export function links(page: Page, words = ''): string[] {
+  return [...page.text.matchAll(/<a\b[^>]*\bhref="([^"]*)"[^>]*>(.*?)<\/a>/gs)]
+    .filter(([, , inside]) => unescapeHtml(inside!).includes(words))
+    .map(([, href]) => new URL(unescapeHtml(href!), page.url).href)
 }
 
-/** The first form of a page with its hidden fields, or null. */
-export function form(page: Page): Form | null {
-  const found = /<form\b([^>]*)>(.*?)<\/form>/s.exec(page.text)
-  if (!found) return null
-  const inputs = [...found[2]!.matchAll(/<input\b([^>]*)>/g)].map(([, tag]) => [
-    attribute(tag!, 'name'),
-    attribute(tag!, 'value'),
-  ])
-  return {
-    method: attribute(found[1]!, 'method').toLowerCase() || 'get',
-    action: attribute(found[1]!, 'action'),
-    fields: Object.fromEntries(inputs),
-  }
+/** The forms of a page with the fields that are filled in. */
+export function forms(page: Page): Form[] {
+  return [...page.text.matchAll(/<form\b([^>]*)>(.*?)<\/form>/gs)].map(([, tag, inside]) => ({
+    method: attribute(tag!, 'method').toLowerCase() || 'get',
+    action: attribute(tag!, 'action'),
+    fields: Object.fromEntries(
+      [...inside!.matchAll(/<input\b([^>]*)>/g)].map(([, input]) => [
+        attribute(input!, 'name'),
+        attribute(input!, 'value'),
+      ]),
+    ),
+  }))
 }
+
+/** The first form of a page, or null. */
+export const form = (page: Page): Form | null => forms(page)[0] ?? null
 
 const attribute = (tag: string, name: string) =>
   unescapeHtml(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? '')

@@ -15,7 +15,7 @@ export function layout(title: string, body: Html, { here, signedIn, inbox, head 
     html`<a href="${to}"${to === here && html` aria-current="page"`}>${label}</a>`
   return html`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>${title} · Smartworkspace</title><link rel="icon" href="/icon.svg"><link rel="stylesheet" href="/style.css">${head}</head>
-<body><header class="top"><a class="brand" href="/"><i></i>Smartworkspace</a><nav>${inbox && link('/inbox', 'Inbox')}${link('/decisions', 'Decisions')}</nav>
+<body><header class="top"><a class="brand" href="/"><i></i>Smartworkspace</a><nav>${inbox && link('/inbox', 'Inbox')}${link('/decisions', 'Decisions')}${link('/operator', 'Operator')}</nav>
 ${signedIn && html`<form method="post" action="/auth/logout"><button class="button quiet">Sign out</button></form>`}</header>
 <main>${body}</main><footer>The demo of passport-jit.</footer></body></html>`
 }
@@ -29,6 +29,11 @@ export function face(name: string, shape = ''): Html {
   return html`<span class="face f${colour} ${shape}" aria-hidden="true">${initials}</span>`
 }
 
+/** Day and minute in UTC. */
+export function minute(at: number): string {
+  return new Date(at).toISOString().slice(0, 16).replace('T', ' ')
+}
+
 /** The time of day in UTC, as the audit trail keeps it. */
 export function time(at: number): string {
   return new Date(at).toISOString().slice(11, 19)
@@ -40,11 +45,16 @@ export interface Refusal {
   /** What to quote to the operator: the error's code and its correlation id. */
   readonly code?: string | undefined
   readonly correlationId?: string | undefined
+  /** Where to go on; the sign-in page by default. */
+  readonly back?: { readonly to: string; readonly label: string }
   /** Ways in to take instead. */
   readonly ways?: readonly { readonly name: string; readonly start: string }[]
 }
 
-export function refusalPage({ title, sentence, code, correlationId, ways = [] }: Refusal): Html {
+const start = { to: '/', label: 'Back to the sign-in page' }
+
+export function refusalPage(refusal: Refusal): Html {
+  const { title, sentence, code, correlationId, back = start, ways = [] } = refusal
   const offers = ways.map(
     ({ name, start }) =>
       html`<a class="way" href="${start}">${face(name)}<span><b>Sign in with ${name}</b></span></a>`,
@@ -53,7 +63,7 @@ export function refusalPage({ title, sentence, code, correlationId, ways = [] }:
     title,
     html`<section class="card refusal"><h1>${title}</h1><p>${sentence}</p>
 ${offers.length > 0 && html`<div class="ways">${offers}</div>`}
-<p><a class="button ${offers.length > 0 && 'quiet'}" href="/">Back to the sign-in page</a></p>
+<p><a class="button ${offers.length > 0 && 'quiet'}" href="${back.to}">${back.label}</a></p>
 ${code && html`<p class="soft small"><code>${code}</code>${correlationId && ` · ${correlationId}`}</p>`}</section>`,
     {},
   )

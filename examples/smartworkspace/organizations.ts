@@ -9,6 +9,9 @@ export const globexClient = { id: 'smartworkspace', secret: 'a-secret-for-loopba
 /** How the app knows its client at the social provider. */
 export const socialClient = { id: 'smartworkspace', secret: 'another-secret-for-loopback-only' } as const
 
+/** What the secrets of the connections are encrypted with in the store; of a real app it is kept out of its code. */
+export const storeKey = { id: 'demo', key: Buffer.alloc(32, 'a-key-for-loopback-only').toString('base64') }
+
 /** Where the social provider answers, as an entry of the directory names it. */
 type SocialEndpoints = Pick<
   Extract<NonNullable<DirectoryInput['social']>[number], { preset: 'oauth2' }>,
@@ -28,7 +31,7 @@ export function organizations(idps: {
       {
         id: 'superfantasy',
         name: 'SuperFantasy',
-        roles: ['owner', 'admin', 'designer', 'member'],
+        roles: ['owner', 'admin', 'designer', 'editor', 'member'],
         domains: ['superfantasy.example'],
       },
       {
@@ -44,10 +47,22 @@ export function organizations(idps: {
         name: 'Globex',
         roles: ['owner', 'auditor', 'member'],
         domains: ['globex.example'],
+        // It has bought one seat. Whoever comes after may look in, and waits for another.
+        seatLimit: 1,
+        whenFull: 'join-without-seat',
         // Left over from before it had an identity provider. SSO wins, and the linter says so.
         domainJit: { enabled: true, roles: ['member'] },
       },
       { id: 'initech', name: 'Initech', roles: ['owner', 'member'], domains: ['initech.example'] },
+      {
+        id: 'kiosk',
+        name: 'Kiosk',
+        roles: ['owner', 'member'],
+        domains: ['kiosk.example'],
+        domainJit: { enabled: true, roles: ['member'] },
+        seatLimit: 1,
+        whenFull: 'deny',
+      },
     ],
     connections: [
       {
@@ -102,6 +117,7 @@ export async function seed(store: Store, now: number): Promise<void> {
   const changes = [
     existingMember('demo-peter', employees.peter, 'magictech', 'admin', now),
     existingMember('demo-milton', employees.milton, 'initech', 'member', now),
+    existingMember('demo-olga', employees.olga, 'superfantasy', 'owner', now),
   ]
   for (const change of changes) {
     const result = await store.commit(change)
@@ -124,7 +140,7 @@ function existingMember(
     at,
     user,
     source: null,
-    actor: null,
+    actor: 'operator',
     correlationId: `seed-${user}`,
     reason: 'administered',
   } as const
@@ -132,7 +148,10 @@ function existingMember(
   return {
     id: common.change,
     expect: [],
-    guards: [{ guard: 'seats', organization, by: 1 }],
+    guards: [
+      { guard: 'seats', organization, by: 1 },
+      ...(role === 'owner' ? [{ guard: 'owners', organization, by: 1 } as const] : []),
+    ],
     ops: [
       {
         op: 'user.create',
@@ -147,9 +166,9 @@ function existingMember(
       { op: 'grant.add', user, organization, ...grant, at },
     ],
     events: [
-      { ...common, seq: 0, type: 'created', organization: null, detail: { verified: true } },
-      { ...common, seq: 1, type: 'joined', organization, detail: {} },
-      { ...common, seq: 2, type: 'granted', organization, detail: grant },
+      { ...common, seq: 0, type: 'created', organization: null, detail: { status: 'active', trace: [] } },
+      { ...common, seq: 1, type: 'joined', organization, detail: { status: 'active', seat: true } },
+      { ...common, seq: 2, type: 'granted', organization, detail: { ...grant, because: 'by hand' } },
     ],
   }
 }

@@ -26,17 +26,22 @@ export const employees = {
   },
   wanda: { id: 'sf-wanda', name: 'Wanda Reyes', email: 'wanda@globex.example', groups: ['everyone'] },
   otto: { id: 'sf-otto', name: 'Otto Freund', email: 'otto@freelance.example', groups: ['everyone'] },
+  olga: { id: 'sf-olga', name: 'Olga Brandt', email: 'olga@superfantasy.example', groups: ['everyone'] },
+  gita: { id: 'sf-gita', name: 'Gita Rao', email: 'gita@superfantasy.example', groups: ['contractors'] },
+  ivo: { id: 'sf-ivo', name: 'Ivo Keller', email: 'ivo@superfantasy.example', groups: ['everyone'] },
+  lars: { id: 'sf-lars', name: 'Lars Holm', email: 'lars@superfantasy.example', groups: ['everyone'] },
+  hana: { id: 'gx-hana', name: 'Hana Sato', email: 'hana@globex.example', groups: [] },
   grace: { id: 'gx-grace', name: 'Grace Mbeki', email: 'grace@globex.example', groups: ['finance'] },
   ines: { id: 'in-ines', name: 'Ines Duarte', email: 'ines@initech.example', groups: [] },
   milton: { id: 'in-milton', name: 'Milton Wade', email: 'milton@initech.example', groups: [] },
 } as const satisfies Record<string, Person>
 
-const { sarah, peter, wanda, otto, grace, ines, milton } = employees
+const { sarah, peter, wanda, otto, olga, gita, ivo, lars, grace, hana, ines, milton } = employees
 
 /** Which organization's identity provider knows whom. */
 export const knownTo = {
-  superfantasy: [sarah, peter, wanda, otto],
-  globex: [grace],
+  superfantasy: [sarah, peter, wanda, otto, olga, gita, ivo, lars],
+  globex: [grace, hana],
   initech: [ines, milton],
 } satisfies Record<string, readonly Person[]>
 
@@ -44,6 +49,8 @@ export const knownTo = {
 export const correspondents = {
   mira: { name: 'Mira Holt', email: 'mira@magictech.example' },
   tomas: { name: 'Tomas Rey', email: 'tomas@magictech.example' },
+  lena: { name: 'Lena Roth', email: 'lena@kiosk.example' },
+  omar: { name: 'Omar Diaz', email: 'omar@kiosk.example' },
 } as const
 
 const account = (id: number, name: string, login: string, email: string, verified: boolean) => ({

@@ -1,31 +1,64 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Audit, Decision, Outcome, Reason, Store, UserListing } from 'passport-jit'
-import type { Page } from './browser.js'
+import type { Audit, Outcome, Reason, Store, UserListing } from 'passport-jit'
+import type { Browser, Page } from './browser.js'
 import { outcomeOf } from './decisions.js'
+import {
+  count,
+  inSession,
+  inStore,
+  look,
+  type Me,
+  me,
+  type Rows,
+  type Seen,
+  type Session,
+  tables,
+} from './look.js'
+import type { Surroundings } from './loopback.js'
 import { type Mailed, type Stage, type Steps, words } from './steps.js'
 
-/** A sign-in, and what has to come of it. */
-export interface Story {
+interface Headline {
   readonly title: string
   readonly person: { readonly name: string; readonly email: string }
   /** For the table. */
   readonly way: string
-  readonly steps: Steps
-  readonly outcome: Outcome
-  readonly reason: Reason
-  /** Rows more than before, by table; a table that is not named stays as it is. */
-  readonly rows: Partial<Rows>
-  /** Organization and roles of the person afterwards, such as `superfantasy: designer, member`. */
-  readonly memberships: readonly string[]
-  /** Mails it sends to the person; none where it is left out. */
-  readonly mails?: number
 }
 
-type Rows = Record<(typeof tables)[number], number>
-const tables = ['users', 'identities', 'memberships', 'grants', 'events'] as const
+/** A sign-in, or something done about a person, and what has to come of it. */
+export interface Happening extends Headline {
+  readonly steps: Steps
+  readonly outcome: Outcome
+  /** Of what is refused before any decision, the code that the page shows. */
+  readonly reason: Reason | 'last_owner'
+  /** Of the last page; 403 where it is denied, else 200. */
+  readonly status?: number
+  /** Rows more than before, by table; a table that is not named stays as it is. */
+  readonly rows: Partial<Rows>
+  /**
+   * Organizations and roles of the person afterwards, such as `superfantasy: designer by sso, member by sso`; in the
+   * session where somebody was to sign in, else as they are stored.
+   */
+  readonly memberships: readonly string[]
+  /** The organization of the person about which something changes; all other memberships stay as they were. */
+  readonly touches?: string
+  /** The person's name afterwards. */
+  readonly called?: string
+  /** Mails it sends to the person; none where it is left out. */
+  readonly mails?: number
+  /** Whose sessions end with it, an address for each session; nobody's where it is left out. */
+  readonly ends?: readonly string[]
+}
+
+/** What has to hold once all else is over. */
+export interface Check extends Headline {
+  /** @throws where it does not hold */
+  readonly check: (stage: Stage, played: Played) => Promise<{ outcome: string; reason: string }>
+}
+
+export type Story = Happening | Check
 
 export interface Told {
-  readonly story: Story
+  readonly story: Headline
   readonly outcome: string
   readonly reason: string
   readonly rows: string
@@ -33,28 +66,32 @@ export interface Told {
   readonly differences: readonly string[]
 }
 
-/** A running demo, its database to look into, and what opens the operator's addresses. */
+/** A running demo, its database to look into, what opens the operator's addresses, and what surrounds it. */
 export interface Played {
   readonly url: string
   readonly store: Store
   readonly audit: Audit
   readonly adminToken: string | undefined
+  readonly around: Surroundings | null
 }
 
-/** Plays every story against a running demo, one after the other, each person in a browser of their own. */
-export async function play(
-  stories: readonly Story[],
-  { url, store, audit, adminToken }: Played,
-): Promise<Told[]> {
-  const stage: Stage = { url, inbox: () => inboxOf(url, adminToken) }
+/** Plays every story against a running demo, one after the other, each sign-in in a browser of its own. */
+export async function play(stories: readonly Story[], played: Played): Promise<Told[]> {
+  const sessions: Session[] = []
+  const stage = stageOf(played, sessions)
   const told: Told[] = []
   for (const story of stories) {
     try {
-      const before = await look(store, audit, stage)
+      if ('check' in story) {
+        told.push({ story, ...(await story.check(stage, played)), rows: 'none', differences: [] })
+        continue
+      }
+      const before = await look(played, stage.inbox, sessions)
       const { browser, page } = await story.steps(stage)
-      const me = await browser.open(`${url}/api/me`)
-      const signedIn = me.status === 200 ? (JSON.parse(me.text) as Me) : null
-      told.push(compare(story, page, signedIn, before, await look(store, audit, stage)))
+      const signedIn = browser && (await me(browser, played.url))
+      const after = await look(played, stage.inbox, sessions)
+      told.push(compare(story, { browser, page, me: signedIn, before, after }))
+      if (browser && signedIn) sessions.push({ email: story.person.email, browser })
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       told.push({ story, outcome: 'failed', reason: '', rows: '', differences: [why] })
@@ -63,106 +100,100 @@ export async function play(
   return told
 }
 
-async function inboxOf(url: string, token: string | undefined): Promise<readonly Mailed[]> {
-  const answer = await fetch(`${url}/api/inbox`, { headers: { authorization: `Bearer ${token}` } })
-  if (!answer.ok) throw new Error(`the inbox answered ${answer.status}`)
-  return (await answer.json()) as Mailed[]
-}
-
-/** What `GET /api/me` answers, as far as the stories ask. */
-interface Me {
-  readonly jit?: { readonly outcome: string; readonly reason: string }
-  readonly memberships?: readonly {
-    readonly organization: string
-    readonly grants: readonly { role: string }[]
-  }[]
-}
-
-interface Seen {
-  readonly users: readonly UserListing[]
-  readonly decisions: readonly Decision[]
-  readonly mails: readonly Mailed[]
-}
-
-async function look(store: Store, audit: Audit, { inbox }: Stage): Promise<Seen> {
-  const users: UserListing[] = []
-  for (let after: string | undefined, more = true; more; ) {
-    const page = await store.users({ limit: 1000, ...(after !== undefined && { after }) })
-    users.push(...page.rows)
-    more = page.next !== null
-    after = page.next ?? undefined
+export function stageOf({ url, adminToken, around }: Played, sessions: readonly Session[]): Stage {
+  const operator: Stage['operator'] = async (path, body) => {
+    const answer = await fetch(url + path, {
+      method: body ? 'POST' : 'GET',
+      headers: { authorization: `Bearer ${adminToken}`, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    return { url: new URL(url + path), status: answer.status, text: await answer.text() }
   }
-  const decisions: Decision[] = []
-  for (let after: string | undefined, more = true; more; ) {
-    const page = await audit.decisions({ limit: 1000, ...(after !== undefined && { after }) })
-    decisions.push(...page.rows)
-    more = page.next !== null
-    after = page.next ?? undefined
-  }
-  return { users, decisions, mails: await inbox() }
-}
-
-function count({ users, decisions }: Seen): Rows {
-  const sum = (numbers: number[]) => numbers.reduce((total, each) => total + each, 0)
   return {
-    users: users.length,
-    identities: sum(users.map((user) => user.identities.length)),
-    memberships: sum(users.map((user) => user.memberships.length)),
-    grants: sum(users.flatMap((user) => user.memberships.map(({ grants }) => grants.length))),
-    events: sum(decisions.map(({ facts }) => facts.length)),
+    url,
+    people: `${around?.url}/people/`,
+    receiver: `${around?.webhook.url}`,
+    operator,
+    inbox: async () => {
+      const { status, text } = await operator('/api/inbox')
+      if (status !== 200) throw new Error(`the inbox answered ${status}`)
+      return JSON.parse(text) as Mailed[]
+    },
+    browserOf: (email) => {
+      const found = sessions.findLast((session) => session.email === email)
+      if (!found) throw new Error(`${email} has not signed in yet`)
+      return found.browser
+    },
   }
 }
 
-function compare(story: Story, page: Page, me: Me | null, before: Seen, after: Seen): Told {
+/** What came of a story, and all around it before and after. */
+interface Outcomes {
+  readonly browser: Browser | null
+  readonly page: Page
+  readonly me: Me | null
+  readonly before: Seen
+  readonly after: Seen
+}
+
+function compare(story: Happening, { browser, page, me, before, after }: Outcomes): Told {
   const made = after.decisions.length > before.decisions.length ? after.decisions[0] : undefined
   // What is refused before any rule is asked is no decision; the page alone tells.
-  const refused = page.status === 403 ? { outcome: 'denied', reason: refusalCode(page) } : null
-  const outcome = me?.jit?.outcome ?? (made && outcomeOf(made)) ?? refused?.outcome ?? 'nothing'
-  const reason = me?.jit?.reason ?? made?.reason ?? refused?.reason ?? 'none'
+  const refused = page.status >= 400 ? { outcome: 'denied', reason: refusalCode(page) } : null
+  const outcome = me?.jit.outcome ?? (made && outcomeOf(made)) ?? refused?.outcome ?? 'nothing'
+  const reason = me?.jit.reason ?? made?.reason ?? refused?.reason ?? 'none'
   const [had, has] = [count(before), count(after)]
-  const grown = tables.flatMap((table) => {
+  const changed = tables.flatMap((table) => {
     const more = has[table] - had[table]
     return more === 0 ? [] : [[table, more] as const]
   })
-  const held = (me?.memberships ?? [])
-    .map(
-      ({ organization, grants }) =>
-        `${organization}: ${grants
-          .map(({ role }) => role)
-          .sort()
-          .join(', ')}`,
-    )
-    .sort()
   const isTheirs = (user: UserListing) => (user.verifiedEmail ?? user.contactEmail) === story.person.email
   const others = ({ users }: Seen) => users.filter((user) => !isTheirs(user))
-  const membershipsOf = ({ users }: Seen) => users.find(isTheirs)?.memberships ?? []
+  const elsewhere = ({ users }: Seen) =>
+    users
+      .find(isTheirs)
+      ?.memberships.filter(({ organization }) => organization !== story.touches)
+      .sort((a, b) => (a.organization < b.organization ? -1 : 1)) ?? []
+  const theirs = after.users.find(isTheirs)
+  const held = browser ? (me ? inSession(me) : []) : theirs ? inStore(theirs) : []
   const mailsTo = ({ mails }: Seen) => mails.filter(({ to }) => to === story.person.email).length
+  const ended = before.alive.filter((session) => !after.alive.includes(session))
 
   const differences: string[] = []
   const expect = (what: string, wanted: unknown, got: unknown) => {
     if (isDeepStrictEqual(wanted, got)) return
     differences.push(`${what}: expected ${JSON.stringify(wanted)}, got ${JSON.stringify(got)}`)
   }
-  expect('status of the last page', story.outcome === 'denied' ? 403 : 200, page.status)
+  const denied = story.outcome === 'denied'
+  expect('status of the last page', story.status ?? (denied ? 403 : 200), page.status)
   if (differences.length > 0) differences.push(`it said: ${words(page)}`)
-  expect('signed in', story.outcome !== 'denied', me !== null)
+  if (browser) expect('signed in', !denied, me !== null)
   expect('outcome', story.outcome, outcome)
   expect('reason', story.reason, reason)
-  expect('rows', story.rows, Object.fromEntries(grown))
+  expect('rows', story.rows, Object.fromEntries(changed))
   expect('memberships', story.memberships, held)
+  if (story.called !== undefined) expect('name', story.called, theirs?.attributes.name)
   expect('mails to the person', story.mails ?? 0, mailsTo(after) - mailsTo(before))
   expect('all mails', story.mails ?? 0, after.mails.length - before.mails.length)
+  expect('sessions that ended', [...(story.ends ?? [])].sort(), ended.map(({ email }) => email).sort())
+  expect(
+    'sessions that came back',
+    [],
+    after.alive.filter((session) => !before.alive.includes(session)),
+  )
   expect('everybody else', others(before), others(after))
-  for (const membership of membershipsOf(before)) {
-    const now = membershipsOf(after).find((entry) => entry.organization === membership.organization)
-    expect(`the membership in ${membership.organization}`, membership, now)
-  }
-  if (story.outcome === 'unchanged') {
+  const joined = elsewhere(after).filter(
+    ({ organization }) => !elsewhere(before).some((entry) => entry.organization === organization),
+  )
+  const kept = elsewhere(after).filter((entry) => !joined.includes(entry))
+  expect('the other memberships', elsewhere(before), kept)
+  if (Object.keys(story.rows).length === 0) {
     expect('the stored users', before.users, after.users)
     expect('the decisions', before.decisions, after.decisions)
   }
-  const rows = grown.map(([table, more]) => `${table} +${more}`).join(', ') || 'none'
-  return { story, outcome, reason, rows, differences }
+  const rows = changed.map(([table, more]) => `${table} ${more > 0 ? '+' : '−'}${Math.abs(more)}`)
+  if (ended.length > 0) rows.push(`sessions −${ended.length}`)
+  return { story, outcome, reason, rows: rows.join(', ') || 'none', differences }
 }
 
 /** The code that a refusal shows for the operator. */

@@ -1,6 +1,7 @@
-import type { Connection, Organization, Provider } from 'passport-jit'
+import type { Connection } from 'passport-jit'
 import { type Html, html } from './html.js'
 import { face, layout } from './layout.js'
+import type { Tenants } from './tenants.js'
 
 /** Somebody to try the demo as, and what to expect. */
 export interface Suggestion {
@@ -11,30 +12,28 @@ export interface Suggestion {
   readonly expect: string
 }
 
-export interface Way {
-  readonly connection: Connection
-  readonly organization: Organization
-}
-
 export interface SignInPage {
-  readonly ways: readonly Way[]
-  readonly providers: readonly Provider[]
+  readonly tenants: Tenants
   readonly baseUrl: string
   readonly suggestions: readonly Suggestion[]
+  /** Where people at the test identity providers are edited; null where there are none. */
+  readonly idps: string | null
   /** Fills the address in. */
   readonly email: string
   /** Whether mail goes to the on-screen inbox. */
   readonly inbox: boolean
 }
 
-export function signInPage({ ways, providers, baseUrl, suggestions, email, inbox }: SignInPage): Html {
+export function signInPage({ tenants, baseUrl, suggestions, idps, email, inbox }: SignInPage): Html {
+  const { providers } = tenants
   // Absolute, because a sign-in has to begin on the host that it comes back to.
   const begin = (path: string) => `${baseUrl}/auth/${path}`
-  const organizations = ways.map(
-    ({ connection, organization }) =>
-      html`<a class="way" href="${begin(`sso/${connection.id}`)}">${face(organization.name)}
-<span><b>${organization.name}</b><small class="soft">${describeJit(connection)}</small></span><span class="tag">${connection.protocol.toUpperCase()}</span></a>`,
-  )
+  const organizations = tenants.connections.flatMap((connection) => {
+    const organization = tenants.organizations.get(connection.organization)
+    if (!connection.enabled || organization?.status !== 'active') return []
+    return html`<a class="way" href="${begin(`sso/${connection.id}`)}">${face(organization.name)}
+<span><b>${organization.name}</b><small class="soft">${describeJit(connection)}</small></span><span class="tag">${connection.protocol.toUpperCase()}</span></a>`
+  })
   const social = providers.flatMap((provider) =>
     provider.protocol === 'social'
       ? [
@@ -58,10 +57,17 @@ ${inbox && codes && html`<p class="soft small">Mail goes to the <a href="/inbox"
 ${social.length > 0 && html`<p class="or">or</p>${social}`}</section>
 <section class="card"><h2>Your organization</h2>
 <div class="ways">${organizations.length > 0 ? organizations : html`<p class="soft">No connection is switched on.</p>`}</div></section></div>
-${suggestions.length > 0 && html`<section class="card"><h2>People to try</h2><ul class="people">${people}</ul></section>`}</div>`,
+${suggestions.length > 0 && html`<div><section class="card"><h2>People to try</h2><ul class="people">${people}</ul></section>${idps !== null && secondDay(idps)}</div>`}</div>`,
     { here: '/', inbox },
   )
 }
+
+/** What to do once somebody has signed in. */
+const secondDay = (
+  idps: string,
+) => html`<section class="card"><h2>The second day</h2><p class="soft small">Sign in as Olga and open “Administer SuperFantasy”: give a role by hand, suspend somebody who is signed in elsewhere, remove and re-admit, invite.
+Promote, rename or move somebody <a href="${idps}" target="_blank">at their identity provider</a>, and let them sign in again.
+Switch a connection off, verify the audit chain and see what was delivered <a href="/operator">as the operator</a>.</p></section>`
 
 function describeJit({ jit, vouchesFor }: Connection): Html {
   const does =

@@ -10,21 +10,32 @@ export interface Mailed {
 /** What a story has to work with; everything in it goes over HTTP. */
 export interface Stage {
   readonly url: string
+  /** Where people at the identity providers are edited. */
+  readonly people: string
+  /** Where the receiver of webhooks lists what it got. */
+  readonly receiver: string
   /** The mails sent so far, newest first. */
   readonly inbox: () => Promise<readonly Mailed[]>
+  /** An address of the operator, with the token; `body` is posted as JSON. */
+  readonly operator: (path: string, body?: object) => Promise<Page>
+  /** The browser in which somebody signed in last. */
+  readonly browserOf: (email: string) => Browser
 }
 
-/** Where a story ends: the browser that may be signed in, and the page it shows. */
+/** Where a story ends: the browser that may be signed in (null where nobody was to sign in), and the page it shows. */
 export interface End {
-  readonly browser: Browser
+  readonly browser: Browser | null
   readonly page: Page
 }
 
-/** A way through the app, from the sign-in page on, as a person would click. */
+/** A way through the app, as a person would click; a sign-in begins on the sign-in page in a browser of its own. */
 export type Steps = (stage: Stage) => Promise<End>
 
+/** Steps that end in a browser. */
+export type SignIn = (stage: Stage) => Promise<{ readonly browser: Browser; readonly page: Page }>
+
 /** By the button of an organization, as a person its identity provider knows. */
-export function bySso(connection: string, person: string): Steps {
+export function bySso(connection: string, person: string): SignIn {
   return async ({ url }) => {
     const browser = new Browser()
     const start = linkTo(await browser.open(url), `/auth/sso/${connection}`)
@@ -33,7 +44,7 @@ export function bySso(connection: string, person: string): Steps {
 }
 
 /** By typing an address in a domain that the connection vouches for: no button is asked for. */
-export function byAddress(email: string, connection: string, person: string): Steps {
+export function byAddress(email: string, connection: string, person: string): SignIn {
   return async ({ url }) => {
     const browser = new Browser()
     const found = await typeAddress(browser, url, email)
@@ -43,7 +54,7 @@ export function byAddress(email: string, connection: string, person: string): St
 }
 
 /** By typing an address and entering the mailed code. */
-export function byCode(email: string): Steps {
+export function byCode(email: string): SignIn {
   return async ({ url, inbox }) => {
     const browser = new Browser()
     const asked = await askForCode(browser, url, email)
@@ -53,7 +64,7 @@ export function byCode(email: string): Steps {
 }
 
 /** By typing an address and opening the mailed link in another browser, where the button signs in. */
-export function byLink(email: string): Steps {
+export function byLink(email: string): SignIn {
   return async ({ url, inbox }) => {
     await askForCode(new Browser(), url, email)
     const link = /^http\S+\?link=\S+$/m.exec((await newest(inbox, email)).text)?.[0]
@@ -67,7 +78,7 @@ export function byLink(email: string): Steps {
 }
 
 /** By the social provider's button, as somebody who has an account there. */
-export function bySocial(provider: string, person: number): Steps {
+export function bySocial(provider: string, person: number): SignIn {
   return async ({ url }) => {
     const browser = new Browser()
     const start = linkTo(await browser.open(url), `/auth/social/${provider}`)
@@ -79,7 +90,7 @@ export function bySocial(provider: string, person: number): Steps {
 }
 
 /** And then by proving, with a mailed code, that the account with that address is one's own. */
-export function proving(steps: Steps, email: string): Steps {
+export function proving(steps: SignIn, email: string): SignIn {
   return async (stage) => {
     const { browser, page } = await steps(stage)
     if (page.url.pathname !== '/auth/prove') throw new Error(`no proof was asked for: ${words(page)}`)
@@ -90,7 +101,7 @@ export function proving(steps: Steps, email: string): Steps {
 }
 
 /** By asking for a code without the page that would have led elsewhere. The answer has to name the way to SSO. */
-export function byCodeAnyway(email: string, connection: string): Steps {
+export function byCodeAnyway(email: string, connection: string): SignIn {
   return async ({ url }) => {
     const browser = new Browser()
     const home = await browser.open(url)
@@ -100,7 +111,12 @@ export function byCodeAnyway(email: string, connection: string): Steps {
   }
 }
 
-async function throughSso(browser: Browser, first: Page, person: string, appUrl: string): Promise<Page> {
+export async function throughSso(
+  browser: Browser,
+  first: Page,
+  person: string,
+  appUrl: string,
+): Promise<Page> {
   let page = first
   const choice = links(page).find((href) => new URL(href).searchParams.get('person') === person)
   const chooser = form(page)
@@ -136,7 +152,7 @@ function codeIn({ text }: Mailed): string {
   return code
 }
 
-function linkTo(page: Page, path: string): string {
+export function linkTo(page: Page, path: string): string {
   const found = links(page).find((href) => new URL(href).pathname === path)
   if (found === undefined) throw new Error(`the page has no link to ${path}: ${words(page)}`)
   return found

@@ -1,4 +1,4 @@
-import type { Outcome, Reason } from 'passport-jit'
+import type { Absence, AbsenceFinding, Grant, Origin, Outcome, Reason } from 'passport-jit'
 
 /** What happened to a person, in the app's own words. The kit's reasons are a closed union, so none is missed. */
 export const reasonSentences: Record<Reason, string> = {
@@ -40,21 +40,40 @@ export const outcomeWords: Record<Outcome, string> = {
   unproved: 'to be proved',
 }
 
-/** Why somebody holds a role, from the source of the grant. */
-export function sourceSentence(source: string, organization: string): string {
-  const [kind, name] = source.split(':')
+/** The rule that gave a role, from its grant and the decision behind it. */
+export function grantWords({ source }: Pick<Grant, 'source'>, origin: Origin | null): string {
+  const rule = origin?.because ?? null
+  const [kind = '', name] = source.split(/:(.*)/s)
   switch (kind) {
     case 'sso':
-      return `from ${organization}’s single sign-on (${name})`
+      return rule?.startsWith('by ')
+        ? `${rule} of connection ${name}`
+        : `${rule ?? 'by single sign-on'}, connection ${name}`
     case 'domain':
-      return 'from the e-mail domain'
-    case 'invitation':
-      return 'from an invitation'
+      return 'by the e-mail domain'
     case 'scim':
-      return 'from the company’s directory'
+      return 'by the company’s directory'
     case 'import':
-      return 'from an import'
+      return 'by an import'
     default:
-      return 'given by a person'
+      return rule ?? (kind === 'invitation' ? 'by invitation' : 'by hand')
   }
+}
+
+/** What somebody might look for and not find. The kit's findings are a closed union, so none is missed. */
+const absences: Record<AbsenceFinding, string> = {
+  user_suspended: 'The account is suspended, so nothing here counts.',
+  organization_suspended: 'The organization is suspended, so nothing here counts.',
+  membership_suspended: 'The membership is suspended, so nothing here counts.',
+  without_seat: 'No seat was free, so nothing here counts until one is.',
+  membership_removed: 'A person took the membership away, so no policy brings it back.',
+  role_removed: 'A person took it away, so no policy brings it back.',
+  membership_left: 'The membership has ended.',
+  role_revoked: 'It is no longer given.',
+  sync_held: 'The sync is held, so groups neither give nor take.',
+}
+
+export function absenceWords({ finding, about }: Absence): string {
+  if (about === null) return absences[finding]
+  return `${finding === 'sync_held' ? `Connection ${about}` : `No ${about}`}: ${absences[finding]}`
 }

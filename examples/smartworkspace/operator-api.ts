@@ -1,30 +1,33 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import express, { type Request, type RequestHandler, type Response } from 'express'
-import type { Audit, Decision, Store } from 'passport-jit'
+import type { AdminResult, Decision, EventQuery, Jit, Store } from 'passport-jit'
 import { refuse } from './answers.js'
-import { outcomeOf } from './decisions.js'
+import { outcomeOf, pages, queryOf } from './decisions.js'
 import type { Inbox } from './mail.js'
 
 /**
- * The operator's view: the audit trail and the users, as JSON. `?limit=` (1,000 at most, the default) and
- * `?after=` page through them; a `Link: rel="next"` header leads on (RFC 8288). The on-screen inbox is short
- * and comes whole.
+ * The operator's view as JSON: the audit trail, the users, and what administrators do. `?limit=` (1,000 at most, the
+ * default) and `?after=` page through lists; a `Link: rel="next"` header leads on (RFC 8288). The on-screen inbox is
+ * short and comes whole.
  */
-export function adminApi(
-  { store, audit, inbox }: { store: Store; audit: Audit; inbox: Inbox },
+export function operatorApi(
+  { jit, store, inbox }: { readonly jit: Jit; readonly store: Store; readonly inbox: Inbox },
   token: string | undefined,
 ): RequestHandler {
   const api = express.Router()
-  api.use(['/api/decisions', '/api/users', '/api/inbox'], requireAdmin(token))
+  api.use(['/api/decisions', '/api/users', '/api/inbox', '/api/admin'], requireAdmin(token))
   api.get('/api/decisions', async (req, res) => {
-    const page = pageOf(req, res)
-    if (!page) return
-    const { rows, next } = await audit.decisions(page)
+    const query = asked(req, res)
+    if (!query) return
+    const { rows, next } = await jit.audit.decisions(query)
     leadOn(req, res, next)
     res.json(rows.map(decisionAsJson))
   })
+  api.get('/api/decisions/verify', async (_req, res) => {
+    res.json(await jit.audit.verify())
+  })
   api.get('/api/users', async (req, res) => {
-    const page = pageOf(req, res)
+    const page = asked(req, res, pages)
     if (!page) return
     const { rows, next } = await store.users(page)
     leadOn(req, res, next)
@@ -43,8 +46,18 @@ export function adminApi(
   api.get('/api/inbox', (_req, res) => {
     res.json(inbox.mails().map(({ to, subject, text }) => ({ to, subject, text })))
   })
+  // Whoever has the token may do it all, users and connections included. The kit checks what the body says.
+  api.post('/api/admin/:verb', express.json(), async (req, res, next) => {
+    const verbs = jit.admin as unknown as Record<string, (asked: object) => Promise<AdminResult>>
+    const { verb } = req.params
+    if (!Object.hasOwn(verbs, verb)) return next()
+    res.json(await verbs[verb]!({ ...req.body, by: operator }))
+  })
   return api
 }
+
+/** How the audit trail knows who has the token. */
+export const operator = 'operator'
 
 const decisionAsJson = (decision: Decision) => {
   const { change, facts, ...rest } = decision
@@ -80,20 +93,16 @@ function sameText(a: string, b: string): boolean {
   return timingSafeEqual(digest(a), digest(b))
 }
 
-function pageOf(req: Request, res: Response): { limit: number; after?: string } | null {
-  const { limit = '1000', after } = req.query
-  const count = typeof limit === 'string' && /^\d{1,4}$/.test(limit) ? Number(limit) : 0
-  if (count < 1 || count > 1000 || (after !== undefined && typeof after !== 'string')) {
-    const message = 'limit is 1 to 1000, and after comes from a Link header.'
-    refuse(req, res, 400, { error: 'bad_page', title: 'No such page', message })
-    return null
-  }
-  return after === undefined ? { limit: count } : { limit: count, after }
+function asked(req: Request, res: Response, allowed?: readonly string[]): EventQuery | null {
+  const query = queryOf(req.query, allowed)
+  if (typeof query !== 'string') return query
+  refuse(req, res, 400, { error: 'bad_query', title: 'No such list', message: query })
+  return null
 }
 
 function leadOn(req: Request, res: Response, next: string | null): void {
   if (next === null) return
-  const query = new URLSearchParams({ after: next })
-  if (typeof req.query.limit === 'string') query.set('limit', req.query.limit)
+  const query = new URLSearchParams(req.query as Record<string, string>)
+  query.set('after', next)
   res.set('link', `<${req.path}?${query}>; rel="next"`)
 }
