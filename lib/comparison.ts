@@ -51,11 +51,8 @@ export interface PersonPreview {
   readonly admitted: boolean
 }
 
-/** How an organization fares while its people sign in one after the other. */
-interface World {
-  readonly facts: { -readonly [K in keyof OrganizationFacts]: OrganizationFacts[K] }
-  invitations: readonly InvitationFacts[]
-}
+/** An organization whose counters go on while its people sign in one after the other. */
+type Counters = { -readonly [K in keyof OrganizationFacts]: OrganizationFacts[K] }
 
 type Sums = Omit<OrganizationPreview, 'connections' | 'share' | 'guarded'>
 
@@ -66,8 +63,9 @@ export interface Scene {
   readonly owners: number
   /** People whose grants were counted, where somebody may come twice. */
   readonly counted: Set<string> | null
-  readonly present: World
-  readonly coming: World
+  readonly present: Counters
+  readonly coming: Counters
+  readonly invitations: readonly InvitationFacts[]
 }
 
 /** @param several whether people may come by more than one connection */
@@ -81,8 +79,8 @@ export function sceneOf(
     ...{ organization, connections: [], identities: 0, complete: true, grants: 0, granted: 0, revoked: 0 },
     ...{ gaining: 0, losing: 0, joining: 0, leaving: 0, refused: 0, admitted: 0, lastOwner: false },
   }
-  const world = () => ({ facts: { ...facts }, invitations })
-  return { sums, owners, counted: several ? new Set() : null, present: world(), coming: world() }
+  const counted: Set<string> | null = several ? new Set() : null
+  return { sums, owners, counted, present: { ...facts }, coming: { ...facts }, invitations }
 }
 
 /** What one sign-in is planned with, besides the person. */
@@ -107,12 +105,14 @@ export function compare(
   row: AssertedRow,
   { stored, domain, now }: Circumstances,
 ): PersonPreview | null {
-  const before = present && plan(scene.present, row, { ...present, stored, domain: domain.present, now })
+  const { sums, owners, counted, invitations } = scene
+  const common = { invitations, now }
+  const before =
+    present && plan(scene.present, row, { ...present, ...common, stored, domain: domain.present })
   const after = plan(scene.coming, row, {
-    ...{ organization, connection, domain: domain.coming, now },
+    ...{ organization, connection, ...common, domain: domain.coming },
     stored: stored && { ...stored, held: null },
   })
-  const { sums, owners, counted } = scene
   const { user } = row
   const member = user.memberships.find((entry) => entry.organization === organization.id) ?? null
   const membershipBy = (plan: Plan | null) => (plan?.verdict === 'allow' ? plan.after.membership : member)
@@ -136,11 +136,8 @@ export function compare(
   if (membership === 'leaves') sums.leaving += 1
   if (refused) sums.refused += 1
   if (admitted) sums.admitted += 1
-  const owns =
-    user.status === 'active' &&
-    member?.status === 'active' &&
-    member.grants.some(({ role }) => role === ownerRole)
-  if (owns && owners === 1 && (lost.length > 0 || membership === 'leaves' || refused)) sums.lastOwner = true
+  const owns = member?.grants.some(({ role }) => role === ownerRole)
+  if (owns && owners === 1 && (lost.length > 0 || refused)) sums.lastOwner = true
 
   if (gained.length + lost.length === 0 && !membership && !refused && !admitted) return null
   const told = (op: 'grant.add' | 'grant.remove', grants: Membership['grants']): RoleChange[] =>
@@ -157,17 +154,18 @@ export function compare(
 
 /** A sign-in of somebody who asserts what they asserted last; the next one is planned on what it leaves behind. */
 function plan(
-  world: World,
+  counters: Counters,
   { identity, asserted, user }: AssertedRow,
   about: {
     readonly organization: Organization
     readonly connection: Connection
     readonly stored: ConnectionFacts | null
     readonly domain: DomainFacts | null
+    readonly invitations: readonly InvitationFacts[]
     readonly now: number
   },
 ): Plan {
-  const { organization, connection, stored, domain, now } = about
+  const { organization, connection, stored, domain, invitations, now } = about
   const email = asserted.email === null ? null : normalizeEmail(asserted.email)
   const { version } = connection
   const planned = planSignIn({
@@ -181,24 +179,21 @@ function plan(
       byContactEmail: [],
       organizations: [
         {
-          ...world.facts,
+          ...counters,
           version: organization.version,
           status: organization.status,
           seatLimit: organization.seatLimit,
         },
       ],
       connection: stored && { ...stored, version, enabled: connection.enabled },
-      invitations: email ? world.invitations.filter((invitation) => invitation.email === email.address) : [],
+      invitations: email ? invitations.filter((invitation) => invitation.email === email.address) : [],
       removed: [],
     },
     ...{ domain, ownDomain: null, proof: null, otherWays: [], choices: new Map(), now },
     ...{ digest: 'the same', hash: () => '', ids: { user: '', change: '', correlation: '' } },
   })
   for (const guard of planned.verdict === 'allow' ? (planned.changes?.guards ?? []) : []) {
-    if (guard.guard === 'seats') world.facts.seatsUsed += guard.by
-    else if (guard.guard === 'owners') world.facts.owners += guard.by
-    else if (guard.guard === 'invitation')
-      world.invitations = world.invitations.filter(({ id }) => id !== guard.id)
+    if (guard.guard === 'seats') counters.seatsUsed += guard.by
   }
   return planned
 }
