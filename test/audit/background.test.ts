@@ -29,6 +29,15 @@ function slow(name = 'slow') {
   return { job, runs, running: () => running }
 }
 
+/** A job that does this and has nothing to tell. */
+const doing = (name: string, act: () => unknown): Job => ({
+  name,
+  run: async () => {
+    act()
+    return {}
+  },
+})
+
 const idle: Job = { name: 'idle', run: async () => ({}) }
 const ports = () => {
   const log: string[] = []
@@ -54,7 +63,7 @@ describe('One round', () => {
   test('that fails in one part does the others, and then says so', async () => {
     const done: string[] = []
     const broken: Job = { name: 'broken', run: () => Promise.reject(new Error('the store is away')) }
-    const sound: Job = { name: 'sound', run: async () => (done.push('sound'), {}) }
+    const sound = doing('sound', () => done.push('sound'))
     await expect(background(broken, [sound], ports().ports).runOnce()).rejects.toThrow('the store is away')
     expect(done).toEqual(['sound'])
     await expect(background(sound, [broken, sound], ports().ports).runOnce()).rejects.toThrow(
@@ -70,7 +79,7 @@ describe('One round', () => {
       prepared = true
     }
     const seen: boolean[] = []
-    const job: Job = { name: 'job', run: async () => (seen.push(prepared), {}) }
+    const job = doing('job', () => seen.push(prepared))
     await background(job, [], { ready, log: () => {} }).runOnce()
     expect(seen).toEqual([true])
   })
@@ -80,7 +89,7 @@ describe('Round after round', () => {
   test('each job goes at its own pace: a slow one holds up no other', async () => {
     const stuck = slow()
     let rounds = 0
-    const quick: Job = { name: 'quick', run: async () => (rounds++, {}) }
+    const quick = doing('quick', () => rounds++)
     const running = background(stuck.job, [quick], ports().ports).start({ interval: 10 })
     await eventually(async () => rounds >= 5)
     expect(stuck.runs).toHaveLength(1)
@@ -95,7 +104,7 @@ describe('Round after round', () => {
   test('stop waits for what is under way, tells it so, and nothing begins after it', async () => {
     const { job, runs } = slow()
     let rounds = 0
-    const quick: Job = { name: 'quick', run: async () => (rounds++, {}) }
+    const quick = doing('quick', () => rounds++)
     const running = background(job, [quick], ports().ports).start({ interval: 10 })
     await eventually(async () => runs.length === 1)
     expect(runs[0]!.stop.aborted).toBe(false)
@@ -137,8 +146,8 @@ describe('Round after round', () => {
 
   test('a job may want longer pauses', async () => {
     let [often, seldom] = [0, 0]
-    const quick: Job = { name: 'quick', run: async () => (often++, {}) }
-    const lazy: Job = { name: 'lazy', every: 60_000, run: async () => (seldom++, {}) }
+    const quick = doing('quick', () => often++)
+    const lazy: Job = { ...doing('lazy', () => seldom++), every: 60_000 }
     const running = background(quick, [lazy], ports().ports).start({ interval: 10 })
     await eventually(async () => often >= 5)
     await running.stop()
