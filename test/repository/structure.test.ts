@@ -84,12 +84,12 @@ describe('Import directions', () => {
     )
   })
 
-  test('only sign-ins, administration, start-up, import, the hold of a sync and no other file of the engine commit', () => {
+  test('only sign-ins, administration, start-up, import, the hold of a sync and the trials of doctor commit', () => {
     const writers = all.filter(
       (file) => file.startsWith('lib/') && readFileSync(join(root, file), 'utf8').includes('.commit('),
     )
     expect(writers.sort()).toEqual(
-      ['admin-commit', 'import', 'provision', 'revocations', 'start'].map((name) => `lib/${name}.ts`),
+      ['admin-commit', 'doctor', 'import', 'provision', 'revocations', 'start'].map((name) => `lib/${name}.ts`),
     )
   })
 
@@ -163,6 +163,7 @@ describe('The package', () => {
       'commander',
       'free-email-domains-list',
       'ipaddr.js',
+      'rate-limiter-flexible',
       'tldts',
       'zod',
     ])
