@@ -100,8 +100,9 @@ export function postgresTrail(ask: Ask, s: string): Trail {
         (select count(*) from ${s}.jit_grants g where g.source = given and g.source like 'sso:%'))
       order by source), '[]')::text as json
     from (select e.source, e.detail->>'source' as given, count(*) as revoked from ${s}.jit_events e
-      join ${s}.jit_connections c on e.source = 'connection:' || c.id and e.detail->>'source' = 'sso:' || c.id
+      join ${s}.jit_connections c on c.id = substr(e.source, 12) and e.detail->>'source' = 'sso:' || c.id
       where e.type = 'revoked' and e.actor is null and e.at > $1 and e.at > c.released_at
+        and e.source like 'connection:%'
       group by 1, 2) counted`,
   )
   return {

@@ -76,24 +76,28 @@ await onPostgres(({ open, closeAll, freshSchema, waiting }) => {
       })
     }
 
-    founded('a sign-in to two organizations and changes of both', async ({ store, schema, other }) => {
-      await other.query(`select from ${schema}.jit_organizations where id = 'globex' for update`)
-      const puts = store.commit(
-        change('puts', {
-          ops: [organizationPut('globex', { version: 'v2' }), organizationPut('acme', { version: 'v2' })],
-        }),
+    for (const held of ['acme', 'globex'])
+      founded(
+        `a sign-in to two organizations and changes of both, ${held} held`,
+        async ({ store, schema, other }) => {
+          await other.query(`select from ${schema}.jit_organizations where id = '${held}' for update`)
+          const puts = store.commit(
+            change('puts', {
+              ops: [organizationPut('globex', { version: 'v2' }), organizationPut('acme', { version: 'v2' })],
+            }),
+          )
+          await waits(1)
+          const signIn = store.commit(
+            change('sign-in', { guards: [organization('globex'), seats('acme', 1)], ops: [userCreate('u')] }),
+          )
+          await waits(2)
+          await other.query('commit')
+          expect(await puts).toEqual({ committed: true })
+          expect(await signIn).toEqual({
+            ...{ committed: false, conflict: { kind: 'guard', guard: organization('globex') } },
+          })
+        },
       )
-      await waits(1)
-      const signIn = store.commit(
-        change('sign-in', { guards: [organization('globex'), seats('acme', 1)], ops: [userCreate('u')] }),
-      )
-      await waits(2)
-      await other.query('commit')
-      expect(await puts).toEqual({ committed: true })
-      expect(await signIn).toEqual({
-        ...{ committed: false, conflict: { kind: 'guard', guard: organization('globex') } },
-      })
-    })
 
     founded('two claims, each of an account in the organization that the other joins', async (place) => {
       const { store, schema, other } = place
