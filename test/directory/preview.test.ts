@@ -120,6 +120,10 @@ onEveryStore((factory) => {
     const asked: string[] = []
     const watched: Store = {
       ...store,
+      load: (query) => {
+        asked.push('load')
+        return store.load(query)
+      },
       asserted: (query) => {
         asked.push(query.source)
         return store.asserted(query)
@@ -132,7 +136,7 @@ onEveryStore((factory) => {
     expect(await written(policy({ clientSecret: 'rotated' }, { name: 'Renamed' }))).toEqual(['o'])
     expect(asked).toEqual([])
     expect(await written(policy({}, { name: 'Renamed', seatLimit: 9 }))).toEqual(['o', 'c'])
-    expect(asked).toEqual(['connection:c'])
+    expect(asked).toContain('connection:c')
   })
 
   check('the people of a directory that was a file are seen by the first import', async ({ store }) => {

@@ -218,6 +218,16 @@ onEveryStore((factory) => {
       expect(await held(store)).toMatch(/8 of 8 grants \(100 %\)/)
     })
 
+    check('an organization that alone is another is looked at too', async ({ store }) => {
+      const { directory, jit } = await start(store)
+      const { after } = await signIn(store, directory, 'p0')
+      await jit.admin.grant({ user: after.user.id, organization: 'o', role: 'owner', by })
+      await start(store, {}, policy({}, { name: 'Renamed' }))
+      expect(await held(store)).toBeNull()
+      await start(store, {}, policy({}, { name: 'Renamed', status: 'suspended' }))
+      expect(await held(store)).toMatch(/0 of 2 grants \(0 %\) and touch the only owner/)
+    })
+
     check(
       'several processes at once hold once; a later start looks at nothing',
       async ({ store, another }) => {

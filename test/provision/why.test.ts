@@ -156,6 +156,7 @@ onEveryStore((factory) => {
     expect(found).toMatchObject([
       { finding: 'sync_held', about: 'c', origin: { reason: 'guarded', because: 'it took too much' } },
     ])
+    expect((await jit.why(user, 'p')).absent).toEqual([])
     await jit.admin.releaseSync({ connection: 'c', by })
     expect((await jit.why(user, 'o')).absent).toEqual([])
   })
