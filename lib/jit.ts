@@ -94,8 +94,10 @@ export interface Jit {
   /** Where each grant of a person in an organization comes from, and why they have no more. */
   why: (user: string, organization: string) => Promise<Why>
   /**
-   * What a policy that is to come would do to the people whom the changed connections know, compared with the one in
-   * force. An input that changes none is about those whose sync is held: what they will do once it is let go.
+   * What a policy that is to come would do to the people whom the changed connections know, by what they asserted
+   * last, compared with the one in force. An input that changes none is about those whose sync is held: what they will
+   * do once it is let go. It cannot see who never signed in, what an IdP would assert today, what other claims would
+   * mean (`attributes`, `issuer`), or what `onConflict` would choose; e-mail-domain policies revoke nothing.
    */
   preview: (input: PolicyInput, options?: { readonly people?: number }) => Promise<Preview>
   /** The audit trail: decisions by user, organization and so on, as lines of JSON, and whether they are unaltered. */
