@@ -115,11 +115,11 @@ await onPostgres(({ open, closeAll, freshSchema }) => {
     'changes without a seal': (store) => store.trail.unsealed(10),
     seals: (store) => store.trail.sealed(500, 2),
     revocations: (store) => store.trail.revocations(0),
-    'deliveries to make': (store) => store.outbox.take({ endpoint: 'hook', now: 500, lease: 1, limit: 10 }),
+    'deliveries to make': (store) => store.outbox.take({ endpoint: 'hook', now: 500, lease: 0, limit: 5 }),
     'deliveries to a receiver that is back': (store) =>
-      store.outbox.take({ endpoint: 'back', now: 500, lease: 1, limit: 3 }),
+      store.outbox.take({ endpoint: 'back', now: 500, lease: 0, limit: 3 }),
     'deliveries to a receiver that is away': (store) =>
-      store.outbox.take({ endpoint: 'away', now: 500, lease: 1, limit: 10 }),
+      store.outbox.take({ endpoint: 'away', now: 500, lease: 0, limit: 10 }),
     'deliveries, another page': (store) =>
       store.outbox.deliveries({ endpoint: 'hook', limit: 10, after: '["hook","c5000"]' }),
     'deliveries that are dead': (store) => store.outbox.deliveries({ state: 'dead', limit: 10 }),
