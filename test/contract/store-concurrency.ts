@@ -402,9 +402,14 @@ export function concurrency(runner: Runner, factory: () => Promise<StoreFixture>
 
   check('several instances that migrate at once make one schema', async (fresh) => {
     const stores = [fresh.store, ...(await Promise.all(many(5).map(() => fresh.another())))]
-    await Promise.all([...stores, ...stores].map((store) => store.migrate()))
+    const hashKeys = await Promise.all(
+      [...stores, ...stores].map(async (store) => {
+        await store.migrate()
+        return store.hashKey()
+      }),
+    )
+    assert.equal(new Set(hashKeys).size, 1)
     await world(fresh.store)
     for (const store of stores) assert.equal((await store.users()).rows.length, 4)
-    assert.equal(new Set(await Promise.all(stores.map((store) => store.hashKey()))).size, 1)
   })
 }

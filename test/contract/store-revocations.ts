@@ -3,7 +3,7 @@ import type { AuditEvent, Operation, Store } from 'passport-jit'
 import { canonical, onFresh, type Runner } from './runner.js'
 import type { StoreFixture } from './store.js'
 import { sealOf } from './store-trail.js'
-import { at, change, event, landed, world } from './store-world.js'
+import { at, change, connectionPut, event, landed, world } from './store-world.js'
 
 /** What syncs took back, for who watches over them. */
 export function revocations(runner: Runner, factory: () => Promise<StoreFixture>): void {
@@ -101,6 +101,8 @@ export function revocations(runner: Runner, factory: () => Promise<StoreFixture>
     await hold('another reason', 30)
     assert.deepEqual(await found(0), canonical([acme(1), globex]))
     await hold(null, 35)
+    assert.deepEqual(await found(0), canonical([globex]))
+    await write(store, { ops: [connectionPut('acme-saml', 'acme', { version: 'v2' })] })
     assert.deepEqual(await found(0), canonical([globex]))
     await write(store, { events: [revoked('acme-saml', 36)] })
     assert.deepEqual(await found(0), canonical([acme(1), globex]))
