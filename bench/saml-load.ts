@@ -89,6 +89,7 @@ type Outcome = 'signed in' | 'refused' | 'shed'
 /** A browser's way through one sign-in, with the answer that `make` gives. */
 async function signIn(origin: string, make: (to: AnswerTo) => string): Promise<Outcome> {
   const begun = await fetch(`${origin}/auth/sso/acme`, { redirect: 'manual' })
+  if (begun.status !== 302) return begun.status === 503 ? 'shed' : 'refused'
   const cookie = begun.headers
     .getSetCookie()
     .map((line) => line.split(';')[0])
