@@ -87,7 +87,8 @@ body{margin:0;background:#eef1f6;color:#1c2430;font:16px/1.5 system-ui,sans-seri
 main{max-width:64rem;margin:0 auto;padding:2rem 1.25rem}header small{color:#5b6778;letter-spacing:.06em;text-transform:uppercase}
 h1{margin:0;font-size:1.6rem}h2{margin:0 0 .4rem;font-size:1.1rem}p{color:#5b6778;max-width:42rem}
 section{background:#fff;border-radius:16px;box-shadow:0 8px 30px #1c243018;padding:1.25rem;margin:1.2rem 0}
-form{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr)) ;gap:.6rem;align-items:end;padding:.8rem 0;border-top:1px solid #e3e7ee}
+form{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr));gap:.6rem;align-items:end;padding:.8rem 0;border-top:1px solid #e3e7ee}
+@media(min-width:56rem){form{grid-template-columns:4fr 5fr 6fr 3fr auto}}
 h2+form{border:0}label{font-size:.8rem;color:#5b6778;display:grid;gap:.15rem}
 input{font:inherit;font-size:.95rem;color:#1c2430;min-width:0;width:100%;box-sizing:border-box;padding:.4rem .6rem;border:1px solid #d5dbe5;border-radius:9px}
 button{font:inherit;padding:.4rem .9rem;border:0;border-radius:9px;background:#3457d5;color:#fff;cursor:pointer}

@@ -135,7 +135,9 @@ async function aboutOwners(store: Store, organization: string, user: unknown, ro
 /** Members among the first thousand users, which is everybody in a demo. */
 async function membersOf(store: Store, organization: string): Promise<UserListing[]> {
   const { rows } = await store.users({ limit: 1000 })
-  return rows.filter(({ memberships }) => memberships.some((entry) => entry.organization === organization))
+  return rows
+    .filter(({ memberships }) => memberships.some((entry) => entry.organization === organization))
+    .sort((a, b) => ((a.attributes.name ?? '') < (b.attributes.name ?? '') ? -1 : 1))
 }
 
 /** Who was removed and may not come back: those of whom the trail tells, where it is so still. */

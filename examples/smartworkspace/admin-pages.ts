@@ -43,7 +43,13 @@ function act(
 }
 
 const roleSelect = (rank: Rank, organization: Organization): Html =>
-  html`<select name="role" aria-label="Role">${rolesFor(rank, organization).map((role) => html`<option>${role}</option>`)}</select>`
+  select(
+    'role',
+    'Role',
+    rolesFor(rank, organization).map((role) => [role, role]),
+    undefined,
+    true,
+  )
 
 export function adminPage(
   options: Common & {
@@ -121,7 +127,7 @@ ${act(organization, 'remove', `Remove from ${organization.name}`, { user })}`
     name,
     html`<h1>${name}</h1>
 <p class="lead">${email ?? 'No proved e-mail address'} · <a href="/admin/${encodeURIComponent(organization.id)}">${organization.name}</a></p>
-<div class="columns"><section class="card"><div class="head"><h2>Roles, and why</h2><span class="tag ${membership && !suspended && membership.seat && 'active'}">${membership ? (suspended ? 'suspended' : membership.seat ? 'active' : 'no seat') : 'removed'}</span></div>
+<div class="columns"><section class="card"><div class="head"><h2>Roles, and why</h2><span class="tag ${!membership || suspended ? 'denied' : membership.seat ? 'active' : 'updated'}">${membership ? (suspended ? 'suspended' : membership.seat ? 'active' : 'no seat') : 'removed'}</span></div>
 ${grants.length > 0 ? whyGrants(why, shown) : html`<p class="soft">No roles.</p>`}${whyAbsent(why, shown)}</section>
 <section class="card"><h2>What you can do</h2>${mine ? html`<div class="deeds">${deeds}</div>` : html`<p class="soft">Only an owner may change an owner.</p>`}</section></div>
 <h2 class="heading">Decisions</h2>${decisionList(decisions, names)}`,

@@ -27,14 +27,24 @@ h2{font-size:1.05rem;margin:0 0 .8rem}
 @media(min-width:54rem){.columns{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}.columns.wide-right{grid-template-columns:minmax(0,5fr) minmax(0,6fr)}}
 .button{display:inline-block;font:inherit;font-weight:600;border:0;border-radius:.7rem;padding:.55rem 1.1rem;background:var(--brand);color:var(--brand-ink);text-decoration:none;cursor:pointer}
 .button.quiet{background:transparent;color:var(--ink);border:1px solid var(--line);font-weight:500}
-.button:hover{filter:brightness(1.08)}
+.button:hover{filter:brightness(1.08)}.button.quiet:hover{border-color:var(--brand);filter:none}
+.button.small{font-size:.875rem;padding:.28rem .7rem;border-radius:.55rem;white-space:nowrap}
+select,.act input{font:inherit;font-size:.9rem;color:inherit;min-width:0;padding:.28rem .55rem;border:1px solid var(--line);border-radius:.55rem;background:var(--ground)}
+.act{display:flex;gap:.5rem;flex-wrap:wrap}.act input[type=email]{flex:1 1 11rem}
+.line{display:flex;gap:.4rem 1rem;align-items:center;flex-wrap:wrap}.line>:first-child{flex:1 1 11rem;min-width:0;overflow-wrap:anywhere}
+.deeds{display:grid;gap:.7rem;justify-items:start}
+.filters{display:flex;gap:.6rem;flex-wrap:wrap;align-items:center;margin:0 0 1rem}.filters select{max-width:100%}.filters .button{font-size:.9rem;padding:.28rem .9rem;border-radius:.55rem}
+.tabs{display:flex;gap:.9rem;margin-left:auto;font-size:.9rem}.tabs a{color:var(--soft);text-decoration:none}.tabs a[aria-current]{color:var(--ink);font-weight:600}
+.scroll{overflow-x:auto}table{width:100%;border-collapse:collapse;font-size:.9rem}th{text-align:left;color:var(--soft);font-weight:500;font-size:.85rem}
+th,td{padding:.4rem 1rem .4rem 0;vertical-align:baseline}td{border-top:1px solid var(--line)}td:last-child{width:99%}td:not(:last-child),td time,td code{white-space:nowrap}
+.heading{margin:1.4rem 0 .8rem}.card>:last-child{margin-bottom:0}
 .button.block{display:block;width:100%;text-align:center;margin-top:.6rem}
 .address{display:flex;gap:.6rem;flex-wrap:wrap}.address input[type=email]{flex:1 1 13rem;min-width:0;font:inherit;padding:.55rem .8rem;border:1px solid var(--line);border-radius:.7rem;background:var(--ground);color:inherit}
 .or{display:flex;align-items:center;gap:.8rem;color:var(--soft);font-size:.875rem;margin:1rem 0 0}.or::before,.or::after{content:'';flex:1;border-top:1px solid var(--line)}
 .ways{display:grid;grid-template-columns:minmax(0,1fr);gap:.65rem}
 .way{display:flex;align-items:center;gap:.9rem;padding:.8rem .9rem;border:1px solid var(--line);border-radius:.85rem;color:inherit;text-decoration:none}
 .way:hover{border-color:var(--brand);background:var(--ground)}
-.way>span{min-width:0;overflow-wrap:anywhere}.way>.tag{flex:none}.way b{display:block}.way small{display:block;line-height:1.35}.way>span:last-child{margin-left:auto}
+.way>span{min-width:0;overflow-wrap:anywhere}.way>.tag{flex:none;margin-left:auto}.way b{display:block}.way small{display:block;line-height:1.35}
 .face{flex:none;display:grid;place-items:center;width:2.5rem;height:2.5rem;border-radius:.75rem;color:#fff;font-weight:650;font-size:.95rem}
 .face.round{border-radius:50%}
 .f0{background:#4c4ddc}.f1{background:#a13fc4}.f2{background:#c2473e}.f3{background:#0f7f7a}.f4{background:#a45c0a}.f5{background:#2e6fbf}
@@ -46,8 +56,8 @@ h2{font-size:1.05rem;margin:0 0 .8rem}
 .people p{margin:.1rem 0 0}
 .head{display:flex;gap:.7rem;align-items:center;flex-wrap:wrap;margin-bottom:.9rem}.head h2{margin:0}.head .tag{margin-left:auto}
 .roles{list-style:none;margin:0;padding:0}.roles li{padding:.6rem 0;border-top:1px solid var(--line)}.roles li:first-child{border:0;padding-top:0}.roles li:last-child{padding-bottom:0}
-.roles p{margin:.2rem 0 0}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.roles p{margin:.2rem 0 0}.roles form{margin:.4rem 0 0}.line form{margin:0}.roles+.roles,.act+.roles{border-top:1px solid var(--line);margin-top:.6rem;padding-top:.6rem}.roles+p{margin:1rem 0 0}
+dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{overflow-wrap:anywhere}
 .trace{font-size:.875rem;margin-top:.8rem}
 .trace code{font:.92em ui-monospace,'Cascadia Mono',Menlo,monospace}
 .log{list-style:none;margin:0;padding:0}

@@ -67,6 +67,11 @@ export class Browser {
     throw new Error(`more than ${mostRedirects} redirects, the last to ${url.origin}${url.pathname}`)
   }
 
+  /** The cookies it would send to an address of the site it is on. */
+  cookies(url: URL): string {
+    return this.#cookiesFor(url, false)
+  }
+
   /** A cross-site POST carries no Lax cookies; a cookie belongs to a host whatever the port (RFC 6265 §8.5). */
   #cookiesFor(url: URL, crossSitePost: boolean): string {
     return this.#cookies

@@ -16,9 +16,10 @@ export function decisionList(decisions: readonly Decision[], names: Names): Html
         html`<dt>${type}</dt><dd>${organization !== null && html`${names.organization(organization)} `}<span class="soft">${words(detail)}</span></dd>`,
     )
     const word = byHand ? 'by hand' : reason === 'guarded' ? 'held' : outcomeWords[outcome]
-    const told = byHand ? decision.facts[0]?.type : reason
+    const told = byHand ? deed(decision) : reason
+    const place = names.place(decision) + (actor === null ? '' : ` · by ${names.person(actor)}`)
     return html`<li id="${change}"><details><summary><time class="soft" datetime="${new Date(at).toISOString()}">${time(at)}</time>
-<span class="tag ${outcome}">${word}</span><span class="who"><b>${whom(decision, names)}</b> <span class="soft">${names.place(decision)}</span></span>
+<span class="tag ${outcome}">${word}</span><span class="who"><b>${whom(decision, names)}</b> <span class="soft">${place}</span></span>
 <code class="soft small">${told}</code></summary>
 <div class="inside"><p>${reasonSentences[reason]}</p>${!byHand && traceList(decision)}
 <dl class="trace">${facts}<dt>whose word</dt><dd>${actor !== null ? names.person(actor) : (source ?? 'the kit itself')}</dd>
@@ -26,6 +27,12 @@ ${user !== null && html`<dt>user</dt><dd><code>${user}</code></dd>`}<dt>decision
 <dt>correlation</dt><dd><code>${correlationId}</code></dd></dl></div></details></li>`
   })
   return html`<ul class="log" id="log">${items}</ul>`
+}
+
+/** What a person did, such as `granted editor`. */
+function deed({ facts }: Pick<Decision, 'facts'>): string {
+  const { type, detail } = facts[0]!
+  return typeof detail.role === 'string' ? `${type} ${detail.role}` : type
 }
 
 /** Whom it is about; where it is about nobody, what. */
@@ -49,13 +56,14 @@ function words(detail: Readonly<Record<string, unknown>>): string {
     return text.length > 40 ? `${text.slice(0, 8)}…` : text
   }
   return Object.entries(detail)
+    .filter(([, value]) => value !== null)
     .map(([name, value]) => `${name} ${word(value)}`)
     .join(' · ')
 }
 
-/** The rules that were asked, and what they found. */
-export function traceList({ trace }: Pick<Decision, 'trace'>): Html {
-  if (trace.length === 0) return html`<p class="soft small">No rules were asked.</p>`
+/** The rules that were asked and what they found, or what a person did. */
+export function traceList({ trace, facts }: Pick<Decision, 'trace' | 'facts'>): Html {
+  if (trace.length === 0) return html`<p><code>${deed({ facts })}</code></p>`
   const rules = trace.map(
     ({ rule, finding, detail }) =>
       html`<dt>${rule}</dt><dd><code>${finding.replaceAll('_', ' ')}</code>${detail && html` <span class="soft">${detail}</span>`}</dd>`,

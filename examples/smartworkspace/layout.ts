@@ -29,6 +29,9 @@ export function face(name: string, shape = ''): Html {
   return html`<span class="face f${colour} ${shape}" aria-hidden="true">${initials}</span>`
 }
 
+/** Enough of an id to tell it from others. */
+export const short = (id: string): string => (id.length > 20 ? id.slice(0, 8) : id)
+
 /** Day and minute in UTC. */
 export function minute(at: number): string {
   return new Date(at).toISOString().slice(0, 16).replace('T', ' ')

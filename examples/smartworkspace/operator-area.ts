@@ -53,7 +53,8 @@ export function operatorArea(options: OperatorArea): RequestHandler {
   const verbs = { enable: 'enableConnection', disable: 'disableConnection', release: 'releaseSync' } as const
   area.post('/operator/connections/:connection/:verb', async (req, res, next) => {
     const { connection, verb } = req.params
-    if (!Object.hasOwn(verbs, verb)) return next()
+    const switched = verb === 'enable' || verb === 'disable'
+    if (!Object.hasOwn(verbs, verb) || (switched && !options.switches)) return next()
     await jit.admin[verbs[verb as keyof typeof verbs]]({ connection, by: operator })
     res.redirect(303, '/operator')
   })

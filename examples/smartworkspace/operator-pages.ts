@@ -1,7 +1,7 @@
 import type { Decision, Deliveries, DeliveryState, Organization, Verification } from 'passport-jit'
 import { decisionList } from './decision-list.js'
 import { type Html, html } from './html.js'
-import { layout, minute, refreshing } from './layout.js'
+import { layout, minute, refreshing, short } from './layout.js'
 import type { Names, Tenants } from './tenants.js'
 
 /** What decisions are listed by; blank for all. */
@@ -28,18 +28,19 @@ ${decisionList(decisions, names)}<script type="module" src="/live.js"></script>`
   )
 }
 
-/** A choice among names, of which the first means all. */
+/** A choice among names; the first stands for none of them. */
 export function select(
   name: string,
-  all: string,
+  none: string,
   entries: readonly (readonly [value: string, label: string])[],
   chosen: string | undefined,
+  required = false,
 ): Html {
   const options = entries.map(
     ([value, label]) =>
       html`<option value="${value}"${value === chosen && html` selected`}>${label}</option>`,
   )
-  return html`<select name="${name}" aria-label="${all}"><option value="">${all}</option>${options}</select>`
+  return html`<select name="${name}" aria-label="${none}"${required && html` required`}><option value="">${none}</option>${options}</select>`
 }
 
 export type DeliveryList = Awaited<ReturnType<Deliveries['deliveries']>>['rows']
@@ -75,15 +76,15 @@ ${reason !== undefined && act('release', 'Let its sync go on')}${switches && act
   const rows = deliveries.map(({ endpoint, change, state: now, attempts, dueAt, log }) => {
     const last = log.at(-1)
     return html`<tr><td><span class="tag ${now === 'delivered' ? 'active' : now === 'dead' ? 'denied' : 'updated'}">${now}</span></td><td>${endpoint}</td>
-<td><a href="/decisions#${change}"><code>${change.slice(0, 8)}</code></a></td><td>${attempts}</td>
-<td>${last ? html`${minute(last.at)}${last.error !== null && html` <span class="soft">${last.error}</span>`}` : html`<span class="soft">due ${minute(dueAt)}</span>`}
+<td><a href="/decisions#${change}"><code>${short(change)}</code></a></td><td>${attempts}</td>
+<td>${last ? html`<time>${minute(last.at)}</time>${last.error !== null && html` <span class="soft">${last.error}</span>`}` : html`<span class="soft">due <time>${minute(dueAt)}</time></span>`}
 ${now === 'dead' && html`<form method="post" action="/operator/deliveries/retry"><input type="hidden" name="listener" value="${endpoint}"><input type="hidden" name="change" value="${change}"><button class="button quiet small">Try again</button></form>`}</td></tr>`
   })
   return layout(
     'Operator',
     html`<h1>Operator</h1>
 <p class="lead">What belongs to no tenant: the connections, whether the audit trail is unaltered, and what was delivered of it.</p>
-${warnings.length > 0 && html`<section class="card warnings"><div class="head"><h2>Policies that may not do what they seem to</h2><span class="tag updated">${warnings.length === 1 ? '1 warning' : `${warnings.length} warnings`}</span></div><ul class="roles">${warnings.map((warning) => html`<li>${warning}</li>`)}</ul></section>`}
+${warnings.length > 0 && html`<section class="card warnings"><div class="head"><h2>Policies that may not do what they seem to</h2><span class="tag updated">${count(warnings.length, 'warning')}</span></div><ul class="roles">${warnings.map((warning) => html`<li>${warning}</li>`)}</ul></section>`}
 <div class="columns"><section class="card"><h2>Connections</h2>${connections.length > 0 ? html`<ul class="roles">${connections}</ul>` : html`<p class="soft">There are none.</p>`}
 ${!switches && html`<p class="soft small">They come from a file, where <code>"enabled": false</code> switches one off.</p>`}</section>
 <section class="card"><h2>Audit chain</h2>${verified ? verification(verified) : html`<p class="soft">Each decision is sealed with a hash over it and all before it.</p>`}
@@ -94,11 +95,13 @@ ${rows.length > 0 ? html`<div class="scroll"><table><thead><tr><th>state</th><th
   )
 }
 
+const count = (number: number, word: string) => `${number} ${word}${number === 1 ? '' : 's'}`
+
 function verification({ ok, seals, changes, waiting, head, problems }: Verification): Html {
   const found = problems.map(
     ({ problem, message }) => html`<li><b>${problem}</b> <span class="soft">${message}</span></li>`,
   )
-  return html`<p><span class="tag ${ok ? 'active' : 'denied'}">${ok ? 'intact' : 'altered'}</span> ${seals} seals over ${changes} decisions${waiting > 0 && `, ${waiting} not sealed yet`}.</p>
+  return html`<p><span class="tag ${ok ? 'active' : 'denied'}">${ok ? 'intact' : 'altered'}</span> ${count(seals, 'seal')} over ${count(changes, 'decision')}${waiting > 0 && `, ${waiting} not sealed yet`}.</p>
 ${found.length > 0 && html`<ul class="roles">${found}</ul>`}
 ${head && html`<p class="soft small">Seal ${head.number} is <code>${head.hash}</code>. Whoever notes it elsewhere can tell later that nothing before it was written anew.</p>`}`
 }

@@ -107,6 +107,16 @@ export const suggestions: readonly Suggestion[] = [
   social(members.gwen, 'A guest whose address nobody verified: gets an account and joins nothing.'),
   typed(ines, 'No account yet, and Initech makes accounts by hand: refused.'),
   typed(milton, 'Has an account at Initech that was made by hand: signs in, nothing else changes.'),
+  typed(hana, 'Globex has bought one seat. Who comes second, Hana or Grace, joins without one and waits.'),
+  typed(
+    correspondents.lena,
+    'Kiosk has one seat as well. Who comes second, Lena or omar@kiosk.example, is refused.',
+  ),
+  chosen(
+    olga,
+    'SuperFantasy',
+    'Owns SuperFantasy: she can do by hand what is told under “The second day”, to Lars, Gita, Ivo and the others.',
+  ),
   chosen(wanda, 'SuperFantasy', 'Her address belongs to Globex: refused.'),
   chosen(otto, 'SuperFantasy', 'His address is in nobody’s domain: refused.'),
 ]

@@ -56,18 +56,20 @@ export function signInPage({ tenants, baseUrl, suggestions, idps, email, inbox }
 ${inbox && codes && html`<p class="soft small">Mail goes to the <a href="/inbox" target="_blank">on-screen inbox</a>, not to a real mailbox.</p>`}
 ${social.length > 0 && html`<p class="or">or</p>${social}`}</section>
 <section class="card"><h2>Your organization</h2>
-<div class="ways">${organizations.length > 0 ? organizations : html`<p class="soft">No connection is switched on.</p>`}</div></section></div>
-${suggestions.length > 0 && html`<div><section class="card"><h2>People to try</h2><ul class="people">${people}</ul></section>${idps !== null && secondDay(idps)}</div>`}</div>`,
+<div class="ways">${organizations.length > 0 ? organizations : html`<p class="soft">No connection is switched on.</p>`}</div></section>${idps !== null && secondDay(idps)}</div>
+${suggestions.length > 0 && html`<section class="card"><h2>People to try</h2><ul class="people">${people}</ul></section>`}</div>`,
     { here: '/', inbox },
   )
 }
 
 /** What to do once somebody has signed in. */
-const secondDay = (
-  idps: string,
-) => html`<section class="card"><h2>The second day</h2><p class="soft small">Sign in as Olga and open “Administer SuperFantasy”: give a role by hand, suspend somebody who is signed in elsewhere, remove and re-admit, invite.
-Promote, rename or move somebody <a href="${idps}" target="_blank">at their identity provider</a>, and let them sign in again.
-Switch a connection off, verify the audit chain and see what was delivered <a href="/operator">as the operator</a>.</p></section>`
+function secondDay(idps: string): Html {
+  const there = html`<a href="${idps}" target="_blank">at their identity provider</a>`
+  return html`<section class="card"><h2>The second day</h2><ul class="roles small">
+<li><b>As Olga</b>, open “Administer SuperFantasy”: give a role by hand, suspend somebody who is signed in elsewhere, remove and re-admit a guest, invite somebody.</li>
+<li><b>Promote, rename or move</b> somebody ${there}, and let them sign in again.</li>
+<li><b>As the operator</b>, switch a connection off, verify the audit chain, and see what was delivered: <a href="/operator">here</a>.</li></ul></section>`
+}
 
 function describeJit({ jit, vouchesFor }: Connection): Html {
   const does =

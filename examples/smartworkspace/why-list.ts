@@ -1,6 +1,6 @@
 import type { Origin, Why } from 'passport-jit'
 import { type Html, html } from './html.js'
-import { minute } from './layout.js'
+import { minute, short } from './layout.js'
 import type { Names } from './tenants.js'
 import { absenceWords, grantWords } from './words.js'
 
@@ -36,6 +36,6 @@ export function whyAbsent({ absent }: Why, options: WhyOptions): Html | null {
 function since(origin: Origin | null, { names, decisions }: WhyOptions): Html {
   if (!origin) return html`older than the audit trail`
   const { since, decision, actor } = origin
-  const id = html`<code>${decision.slice(0, 8)}</code>`
+  const id = html`<code>${short(decision)}</code>`
   return html`${actor !== null && `by ${names.person(actor)}, `}since ${minute(since)}, decision ${decisions === null ? id : html`<a href="${decisions}#${decision}">${id}</a>`}`
 }

@@ -75,5 +75,5 @@ const absences: Record<AbsenceFinding, string> = {
 
 export function absenceWords({ finding, about }: Absence): string {
   if (about === null) return absences[finding]
-  return `${finding === 'sync_held' ? `Connection ${about}` : `No ${about}`}: ${absences[finding]}`
+  return `${finding === 'sync_held' ? `Connection ${about}` : `No ${about}`}. ${absences[finding]}`
 }

@@ -51,7 +51,7 @@ ${memberships.length > 0 ? memberships : html`<section class="card"><h2>No membe
 <p>${reasonSentences[jit.reason]}</p>
 <dl>${fact('joined', jit.joined.map(names.organization))}${fact('roles given', jit.granted)}${fact('roles taken', jit.revoked)}
 <dt>reason</dt><dd><code>${jit.reason}</code></dd></dl></section>
-${latest && html`<section class="card"><h2>Why: the latest decision on your account</h2><p class="soft small">${minute(latest.at)} · ${reasonSentences[latest.reason]}</p>${traceList(latest)}</section>`}
+${latest && html`<section class="card"><h2>Why: the latest decision on your account</h2><p class="soft small">${minute(latest.at)} · ${reasonSentences[latest.reason]}${latest.actor !== null && ` It was ${names.person(latest.actor)}.`}</p>${traceList(latest)}</section>`}
 </div></div>`,
     { here: '/', signedIn: true, inbox },
   )

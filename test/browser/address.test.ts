@@ -76,7 +76,7 @@ needs('Chromium', chromiumPath, (path) => {
     await enter(code)
     expect(await heading()).toBe('Hello, mira@magictech.example')
     const membership = page.locator('section', { has: page.locator('h2', { hasText: 'MagicTech' }) })
-    expect(await membership.textContent()).toMatch(/active.*member from the e-mail domain/s)
+    expect(await membership.textContent()).toMatch(/active.*member by the e-mail domain/s)
     expect(await page.locator('.created').count()).toBe(1)
     expect(loud).toEqual([])
   })

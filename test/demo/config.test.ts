@@ -78,9 +78,21 @@ describe('--config: the same app on organizations of one’s own', () => {
     const open = await start(['--config', file], { ADMIN_TOKEN: 'let-me-in' }, folder)
     expect((await fetch(`${open.url}/decisions`)).status).toBe(401)
     expect((await fetch(`${open.url}/decisions`, { headers: basic('wrong') })).status).toBe(401)
+    const off = `${open.url}/operator/connections/acme-saml/disable`
+    expect((await fetch(off, { method: 'POST' })).status).toBe(401)
+    // A browser sends the password along wherever a page of another site sends it.
+    const foreign = { ...basic('let-me-in'), origin: 'https://evil.example' }
+    expect((await fetch(off, { method: 'POST', headers: foreign })).status).toBe(403)
+    // A connection of a file is switched off in the file.
+    expect((await fetch(off, { method: 'POST', headers: basic('let-me-in') })).status).toBe(404)
     await signIn(open, new Browser())
     const shown = await fetch(`${open.url}/decisions`, { headers: basic('let-me-in') })
     expect([shown.status, await shown.text()]).toEqual([200, expect.stringContaining('user_provisioned')])
+    const sealed = async () => {
+      const page = await fetch(`${open.url}/operator?verify=1`, { headers: basic('let-me-in') })
+      return (await page.text()).replace(/<[^>]+>/g, '')
+    }
+    await expect.poll(sealed, { timeout: 10_000 }).toContain('intact 1 seal over 1 decision.')
     await open.stop()
 
     const closed = await start(['--config', file], {}, folder)

@@ -66,7 +66,7 @@ describe('the addresses of the operator', () => {
       status: 'active',
       attributes: { name: 'Sarah Lindqvist' },
       identities: [{ source: 'connection:superfantasy-saml', subject: 'sf-sarah' }],
-      memberships: [{ organization: 'superfantasy', status: 'active' }],
+      memberships: [{ organization: 'superfantasy', status: 'active', seat: true }],
     })
   })
 
@@ -86,6 +86,89 @@ describe('the addresses of the operator', () => {
     }
     expect(paged.map(({ id }) => id)).toEqual(whole.map(({ id }) => id))
     expect((await fetch(`${demo.url}${path}?limit=none`, { headers: authorized })).status).toBe(400)
+  })
+
+  test('decisions by person, organization, connection and time, page by page', async () => {
+    await signIn(demo, new Browser())
+    const list = async (query: string) => {
+      const found: Listed[] = []
+      for (let next: string | undefined = `/api/decisions?${query}`; next; ) {
+        const answer: Response = await fetch(demo.url + next, { headers: authorized })
+        expect(answer.status, next).toBe(200)
+        found.push(...((await answer.json()) as Listed[]))
+        next = /^<(.+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1]
+      }
+      return found
+    }
+    interface Listed {
+      id: string
+      at: number
+      user: string
+      organization: string
+      source: string | null
+    }
+    const whole = await list('limit=1')
+    const sarah = whole.find(({ source }) => source === 'connection:superfantasy-saml')!
+    const rest = whole.filter(({ id }) => id !== sarah.id)
+    expect(rest.length).toBeGreaterThan(1)
+    const olga = rest.find(({ organization }) => organization === 'superfantasy')!
+    expect(await list(`user=${sarah.user}&limit=1`)).toEqual([sarah])
+    expect(await list('connection=superfantasy-saml&limit=1')).toEqual([sarah])
+    expect(await list('organization=superfantasy&limit=1')).toEqual([sarah, olga])
+    expect(await list(`organization=superfantasy&to=${sarah.at}&limit=1`)).toEqual([olga])
+    expect(await list(`from=${new Date(sarah.at).toISOString()}`)).toEqual([sarah])
+    expect(await list(`user=${sarah.user}&connection=&from=&organization=magictech`)).toEqual([])
+
+    for (const query of ['usr=x', 'from=yesterday', 'user=a&user=b', 'limit=0']) {
+      expect((await fetch(`${demo.url}/api/decisions?${query}`, { headers: authorized })).status).toBe(400)
+    }
+    const page = async (query: string) => (await fetch(`${demo.url}/decisions?${query}`)).text()
+    expect(await page('organization=initech')).not.toContain(`id="${sarah.id}"`)
+    expect(await page('organization=superfantasy')).toContain(`id="${sarah.id}"`)
+  })
+
+  test('the operator does what administrators do, and reads whether the trail is unaltered', async () => {
+    await signIn(demo, new Browser())
+    const post = (path: string, body: string, headers: Record<string, string> = authorized) =>
+      fetch(`${demo.url}/api/admin/${path}`, {
+        method: 'POST',
+        headers: { ...headers, 'content-type': 'application/json' },
+        body,
+      })
+    const users = (await (await fetch(`${demo.url}/api/users`, { headers: authorized })).json()) as {
+      id: string
+      email: string
+      status: string
+      memberships: object[]
+    }[]
+    const user = users.find(({ email }) => email === 'sarah@superfantasy.example')!.id
+    const now = async () => {
+      const answer = await fetch(`${demo.url}/api/users`, { headers: authorized })
+      return ((await answer.json()) as typeof users).find(({ id }) => id === user)!
+    }
+    for (const headers of [{}, { authorization: 'Bearer let-me-inn' }] as Record<string, string>[]) {
+      expect((await post('suspend', JSON.stringify({ user }), headers)).status).toBe(401)
+    }
+    expect((await post('everything', JSON.stringify({ user }))).status).toBe(404)
+    expect((await post('toString', JSON.stringify({ user }))).status).toBe(404)
+    expect((await post('suspend', '{')).status).toBe(400)
+    expect((await post('suspend', JSON.stringify({ usr: user }))).status).toBe(400)
+    expect((await post('suspend', JSON.stringify({ user: 'nobody' }))).status).toBe(404)
+    expect(await now()).toMatchObject({ status: 'active', memberships: [{ status: 'active', seat: true }] })
+
+    const done = await post('suspend', JSON.stringify({ user, organization: 'superfantasy', by: 'somebody' }))
+    expect([done.status, await done.json()]).toMatchObject([200, { changed: true }])
+    expect(await now()).toMatchObject({ memberships: [{ status: 'suspended', seat: false }] })
+    const [told] = (await (
+      await fetch(`${demo.url}/api/decisions?user=${user}&limit=1`, { headers: authorized })
+    ).json()) as object[]
+    expect(told).toMatchObject({ actor: 'operator', events: [{ type: 'suspended' }] })
+    await post('reactivate', JSON.stringify({ user, organization: 'superfantasy' }))
+    expect(await now()).toMatchObject({ memberships: [{ status: 'active', seat: true }] })
+
+    const verify = async () =>
+      (await fetch(`${demo.url}/api/decisions/verify`, { headers: authorized })).json()
+    await expect.poll(verify, { timeout: 10_000 }).toMatchObject({ ok: true, waiting: 0, problems: [] })
   })
 
   test('the mails of the on-screen inbox, newest first, open to the token alone', async () => {
@@ -123,12 +206,12 @@ describe('the addresses of the operator', () => {
     expect((await fetch(`${demo.url}/inbox/mail-999`)).status).toBe(404)
   })
 
-  test('what the linter says stands over the decisions', async () => {
-    const page = await (await fetch(`${demo.url}/decisions`)).text()
+  test('what the linter says stands on the page of the operator', async () => {
+    const page = await (await fetch(`${demo.url}/operator`)).text()
     const text = page.replaceAll('&#34;', '"')
     expect(text).toContain('domain "globex.example" has both domainJit and SSO by connection "globex-oidc"')
     expect(text).toContain('vouches for "magictech.example", which organization "magictech" owns')
-    expect(text.match(/<section class="card warnings">.*<\/section>/s)![0].match(/<li>/g)).toHaveLength(2)
+    expect(text.match(/<section class="card warnings">.*?<\/section>/s)![0].match(/<li>/g)).toHaveLength(2)
   })
 
   test('the sign-in page offers each way in, on the host it comes back to', async () => {
@@ -142,9 +225,11 @@ describe('the addresses of the operator', () => {
 test('without a token the operator’s addresses are not there', async () => {
   const demo = await start()
   try {
-    for (const path of ['/api/decisions', '/api/users', '/api/inbox']) {
+    for (const path of ['/api/decisions', '/api/decisions/verify', '/api/users', '/api/inbox']) {
       expect((await fetch(demo.url + path, { headers: authorized })).status).toBe(404)
     }
+    const answer = await fetch(`${demo.url}/api/admin/suspend`, { method: 'POST', headers: authorized })
+    expect(answer.status).toBe(404)
   } finally {
     await demo.stop()
   }

@@ -89,11 +89,14 @@ describe('a configuration that is wrong ends in sentences that name the key', ()
     expectSentence(await run(['--config', join(folder, 'none.json')]), /none\.json/)
   })
 
-  test('the untouched one starts, and a signal ends it cleanly', async () => {
-    const demo = await start(['--config', write(config())])
-    expect((await fetch(`${demo.url}/healthz`)).status).toBe(200)
-    expect(await demo.stop()).toMatchObject({ code: 0, stderr: '' })
-  })
+  test.each(['SIGTERM', 'SIGINT'] as const)(
+    'the untouched one starts, and %s ends it cleanly',
+    async (signal) => {
+      const demo = await start(['--config', write(config())])
+      expect((await fetch(`${demo.url}/healthz`)).status).toBe(200)
+      expect(await demo.stop(signal)).toMatchObject({ code: 0, stderr: '' })
+    },
+  )
 })
 
 describe('flags and environment', () => {

@@ -1,4 +1,5 @@
 import { afterAll, expect, test } from 'vitest'
+import { stories as played } from '../../examples/smartworkspace/stories.js'
 import { needs, postgres, startRedis } from '../rig/services.js'
 import { run } from './demo-process.js'
 
@@ -18,6 +19,29 @@ const stories = [
   ['a code where SSO owns the domain', 'denied', 'sso_required', 'none'],
   ['another way in, proved by code', 'linked', 'identity_linked', 'identities +1, events +2'],
   ['existing member, by code', 'unchanged', 'identity_known', 'none'],
+  ['promoted: a group more', 'updated', 'identity_synced', 'grants +1, events +2'],
+  ['given a role by hand', 'updated', 'administered', 'grants +1, events +1'],
+  ['out of the groups', 'updated', 'identity_synced', 'grants −2, events +3'],
+  ['renamed at the identity provider', 'updated', 'identity_synced', 'events +2'],
+  ['guest removed', 'updated', 'administered', 'memberships −1, grants −1, events +3, sessions −1'],
+  ['guest stays out', 'unchanged', 'identity_known', 'none'],
+  ['guest back', 'updated', 'membership_created', 'memberships +1, grants +1'],
+  ['invited colleague', 'created', 'user_provisioned', 'memberships +1, grants +2'],
+  ['the invited role stays', 'updated', 'identity_synced', 'events +4'],
+  ['invited while signed in, and accepts', 'updated', 'administered', 'memberships +1, grants +1'],
+  ['leaver suspended', 'updated', 'administered', 'events +1, sessions −2'],
+  ['leaver at the door', 'denied', 'membership_suspended', 'events +1'],
+  ['the only owner stays one', 'denied', 'last_owner', 'none'],
+  ['too many groups to send', 'unchanged', 'identity_known', 'events +1'],
+  ['another subject, same address', 'denied', 'subject_changed', 'events +1'],
+  ['the new login leads to the same account', 'linked', 'identity_linked', 'identities +1'],
+  ['another subject, proved by the old way in', 'linked', 'subject_migrated', 'sessions −4'],
+  ['no seat left: joins without one', 'created', 'user_provisioned', 'memberships +1'],
+  ['no seat left: refused', 'denied', 'seats_full', 'events +1'],
+  ['connection switched off', 'updated', 'administered', 'sessions −3'],
+  ['by the connection that is off', 'denied', 'connection_disabled', 'none'],
+  ['the audit chain verifies', 'intact', 'seals'],
+  ['a receiver of webhooks has it all', 'delivered', 'decisions'],
 ] as const
 
 function expectEveryStory({ code, stdout, stderr }: Awaited<ReturnType<typeof run>>) {
@@ -27,6 +51,8 @@ function expectEveryStory({ code, stdout, stderr }: Awaited<ReturnType<typeof ru
     expect(line).toMatch(/^✓/)
     for (const cell of cells) expect(line).toContain(cell)
   }
+  expect(stdout.match(/^[✓✗]/gm)).toEqual(Array(played.length).fill('✓'))
+  expect(stdout).toContain('Every story went as told.')
 }
 
 test('the stories are played and each goes as told', async () => {
