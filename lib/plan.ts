@@ -158,7 +158,7 @@ export type Plan =
       readonly verdict: 'prove'
       readonly outcome: 'unproved'
       readonly proof: Proof
-      /** Of a proof by `account`: the ways in that are one. */
+      /** Where signing in as before is the only proof: by what. */
       readonly ways: readonly Source[]
     })
   | (Common & { readonly verdict: 'deny'; readonly outcome: 'denied'; readonly reason: DenyReason })
@@ -217,7 +217,7 @@ export function planSignIn(signIn: SignIn): Plan {
     outcome: 'unproved',
     reason: 'proof_required',
     proof,
-    ways: proof.by === 'account' ? signIn.otherWays : [],
+    ways: signIn.otherWays,
     trace,
     changes: null,
     conflicts,

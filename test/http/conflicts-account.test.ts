@@ -181,6 +181,27 @@ describe('same user already has another subject on this connection', () => {
     expect(closed).toBe('subject_changed')
   })
 
+  test('an old way of another organization, unless that is suspended', async () => {
+    await start()
+    await at.me()
+    await at.me({ subject: 'alice-e' }, { connection: 'e' })
+    await at.restart({ p: { status: 'suspended' } })
+    expect(await at.refused(second)).toBe('subject_changed')
+    await at.restart({})
+    const page = new URL((await at.enter(second)).location!)
+    expect(page.searchParams.get('ways')).toBe('connection:e')
+  })
+
+  test('an old way that SSO has closed for the address proves nothing: refused', async () => {
+    await start({ connections: false })
+    const { user } = (await at.byCode(alice))!
+    await at.social('sure', { sub: 'a', email: alice, verified: true })
+    await at.restart({})
+    await at.me()
+    expect(await identities(user.id)).toEqual(['connection:c alice', 'provider:sure a'])
+    expect(await at.refused(second)).toBe('subject_changed')
+  })
+
   test('by a social provider: the other providers alone, and no code', async () => {
     await start()
     const ann = 'ann@nobody.example'

@@ -186,8 +186,9 @@ describe('pending invitation', () => {
       ...{ organizations, connections: connections!, strategies: [honest] },
       mount: (server, jit) => {
         server.use('/in', jit.authenticate({ connection: 'c', callback: '/in' }))
-        server.use('/in', jit.provision(), (req, res) => {
-          res.json(req.jit)
+        // An app may sign in once more, to change something about the session.
+        server.use('/in', jit.provision(), (req, res, next) => {
+          req.logIn(req.user!, (error) => (error ? next(error) : res.json(req.jit)))
         })
       },
     })

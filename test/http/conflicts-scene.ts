@@ -49,12 +49,14 @@ export interface Policy {
   readonly c?: Partial<Connection>
   /** Of organization O. */
   readonly o?: Partial<Organization>
+  /** Of organization P, whose connection E vouches for O's people too. */
+  readonly p?: Partial<Organization>
   /** Without them O's people come by e-mail. */
   readonly connections?: false
 }
 
 /** O with the connections C and D, P with E; e-mail, and three social providers of which `sure` is authoritative. */
-export function directory({ c, o, connections }: Policy = {}): DirectoryInput {
+export function directory({ c, o, p, connections }: Policy = {}): DirectoryInput {
   const roles = ['owner', 'admin', 'member', 'viewer']
   const connection = (id: string, organization: string, more: object = {}): Connection => ({
     ...{
@@ -73,10 +75,16 @@ export function directory({ c, o, connections }: Policy = {}): DirectoryInput {
   return {
     organizations: [
       { id: 'o', name: 'O', roles, domains: ['o.example', 'acquired.example'], ...o },
-      { id: 'p', name: 'P', roles, domains: ['p.example'] },
+      { id: 'p', name: 'P', roles, domains: ['p.example'], ...p },
     ],
     connections:
-      connections === false ? [] : [connection('c', 'o', c), connection('d', 'o'), connection('e', 'p')],
+      connections === false
+        ? []
+        : [
+            connection('c', 'o', c),
+            connection('d', 'o'),
+            connection('e', 'p', { vouchesFor: ['p.example', 'o.example'] }),
+          ],
     social: [
       { id: 'pal', preset: 'passport' },
       { id: 'mate', preset: 'passport' },

@@ -454,6 +454,15 @@ describe('membership or user was removed by a person', () => {
     expect(opsOf(same, 'tombstone.remove')).toMatchObject([{ role: null }, { role: 'admin' }])
   })
 
+  test('a role: an invitation from before its removal does not give it', async () => {
+    const given = (at: number) => ({
+      byIdentity: known({ tombstones: [stone(1500, 'admin')] }),
+      invitations: [invitation({ at })],
+    })
+    expect(allowed(await decide(given(1400))).granted).toEqual(['member'])
+    expect(allowed(await decide(given(1600))).granted).toEqual(['member', 'admin'])
+  })
+
   test('an invitation that waits for a member’s click lifts nothing meanwhile', async () => {
     const plan = allowed(
       await decide({
@@ -622,7 +631,7 @@ describe('seats full', () => {
     expect((await decideByProvider({ ...given, seats })).changes).toBeNull()
     const plan = await decideByProvider({ ...given, seats: { ...seats, seatsUsed: 4 } })
     expect(written(plan)).toEqual(['membership.update'])
-    expect(guardsOf(plan, 'seats')).toHaveLength(1)
+    expect(plan.changes!.guards.map(({ guard }) => guard)).toEqual(['organization', 'seats'])
   })
 
   test('whose last role goes in the same sign-in takes no seat on the way out', async () => {
