@@ -1,20 +1,28 @@
 import { fileURLToPath } from 'node:url'
-import { defineConfig } from 'vitest/config'
-import type { Reporter, TestModule } from 'vitest/node'
+import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+import { reporter } from './test/rig/reporter.js'
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-/** One plain closing line, for people and programs that read the log. */
-const tally: Reporter = {
-  onTestRunEnd(modules: readonly TestModule[], errors) {
-    const count = { passed: 0, failed: errors.length, skipped: 0, pending: 0 }
-    for (const module of modules) {
-      for (const test of module.children.allTests()) count[test.result().state] += 1
-      if (module.state() === 'failed' && module.errors().length > 0) count.failed += 1
-    }
-    console.log(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped`)
-  },
-}
+/** Run once for each store; every other test runs once. */
+const attacks = ['test/attacks/**/*.test.ts', 'test/http/{admin,prove,session}.test.ts']
+/** Keeps both cores busy with what never reaches a store, so it runs on the first alone. */
+const storeless = 'test/attacks/saml-load.test.ts'
+
+const attacked = (name: string, store: string, more: object = {}): TestProjectInlineConfiguration => ({
+  extends: true,
+  test: { name, include: attacks, env: { JIT_TEST_STORE: store }, ...more },
+})
+
+const stores = [
+  attacked('memory', 'memory'),
+  attacked('SQLite', 'sqlite', { exclude: [storeless] }),
+  attacked('PostgreSQL', 'postgres', {
+    exclude: [storeless],
+    globalSetup: at('./test/rig/attacked-database.ts'),
+    setupFiles: at('./test/rig/attacked-setup.ts'),
+  }),
+]
 
 export default defineConfig({
   // Tests import the package by its name, as its users do; here that name means the source.
@@ -26,9 +34,12 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    reporters: ['default', tally],
+    reporters: ['default', reporter(stores.map(({ test }) => test!.name as string))],
+    projects: [
+      ...stores,
+      { extends: true, test: { name: 'once', include: ['test/**/*.test.ts'], exclude: attacks } },
+    ],
   },
 })

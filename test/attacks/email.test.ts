@@ -1,5 +1,4 @@
 import { request } from 'node:http'
-import { memoryStore } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { afterEach, describe, expect, test } from 'vitest'
 import {
@@ -11,6 +10,7 @@ import {
   twoOwners,
   wrongCodes,
 } from '../rig/inbox.js'
+import { testStore } from '../rig/store.js'
 
 let running: App | null = null
 afterEach(async () => {
@@ -291,7 +291,7 @@ describe('E08: nothing tells who has an account', () => {
   })
 
   test('the store is not asked before an address is proved', async () => {
-    const store = memoryStore()
+    const { store, close } = await testStore()
     let loads = 0
     const counting = {
       ...store,
@@ -301,6 +301,7 @@ describe('E08: nothing tells who has an account', () => {
       },
     }
     const app = await start({ store: counting })
+    loads = 0
     const person = browser()
     await app.post(person, '/auth/discover', { email: ann })
     await app.ask(person, ann)
@@ -308,6 +309,7 @@ describe('E08: nothing tells who has an account', () => {
     expect(loads).toBe(0)
     await app.verify(person, ann, app.inbox.to(ann).code)
     expect(loads).toBeGreaterThan(0)
+    await close()
   })
 
   test('in a domain that SSO owns: one refusal with the way to SSO, whoever it is, and no mail', async () => {

@@ -258,7 +258,7 @@ describe('P01 P02 what an IdP cannot give', () => {
     expect(user.memberships[0]!.roles.toSorted()).toEqual(['admin', 'member'])
   })
 
-  it('P06 too many groups to send leave the roles as they are', async () => {
+  it('O15 P06 too many groups to send leave the roles as they are', async () => {
     const admin = await honest({ person: { ...alice, groups: ['admins'] } })
     expect(admin.user.memberships[0]!.roles.toSorted()).toEqual(['admin', 'member'])
     const link = 'http://schemas.microsoft.com/claims/groups.link'

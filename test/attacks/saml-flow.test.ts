@@ -1,8 +1,8 @@
 import express from 'express'
 import session from 'express-session'
 import passport from 'passport'
-import { createJit, type Directory, type LogEntry, staticDirectory } from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { createJit, type Directory, type LogEntry, type Store, staticDirectory } from 'passport-jit'
+import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import { samlStrategy } from 'passport-jit/strategies/saml'
 import { describe, expect, it } from 'vitest'
 import { readRequest } from '../../examples/identity-providers/saml.js'
@@ -10,6 +10,7 @@ import { expectRefused, twoOrganizations } from '../rig/oidc-app.js'
 import { type Browser, browser, listen } from '../rig/oidc-http.js'
 import { forge, type Mutation, posted, replace } from '../rig/saml-answer.js'
 import { alice, answer, begin, createIdp, post, samlConnection, scene } from '../rig/saml-scene.js'
+import { testStore } from '../rig/store.js'
 
 // Attacks on the way an answer takes: replayed, brought to another browser, or after the connection changed.
 
@@ -82,10 +83,7 @@ describe('S14 replay', () => {
 
 describe('S14 replay at another server, or after a restart', () => {
   /** A server of its own that shares the stores, as one of several behind a balancer does. */
-  async function server(
-    shared: { store: ReturnType<typeof memoryStore>; once: ReturnType<typeof memoryOnce> },
-    directory: Directory,
-  ) {
+  async function server(shared: { store: Store; once: ReturnType<typeof memoryOnce> }, directory: Directory) {
     const app = express()
     const { origin, close } = await listen('127.0.0.1', app)
     const log: LogEntry[] = []
@@ -108,7 +106,8 @@ describe('S14 replay at another server, or after a restart', () => {
 
   it('S14 an assertion used at one server is refused by the next', async () => {
     const idp = await createIdp('acme')
-    const shared = { store: memoryStore(), once: memoryOnce() }
+    const fixture = await testStore()
+    const once = memoryOnce()
     const directory = staticDirectory({
       organizations: twoOrganizations,
       connections: [samlConnection('acme', idp, { idpInitiated: true })],
@@ -126,7 +125,7 @@ describe('S14 replay at another server, or after a restart', () => {
     })
     const results: [number, string | undefined][] = []
     for (let restart = 0; restart < 3; restart++) {
-      const { origin, close } = await server(shared, directory)
+      const { origin, close } = await server({ store: await fixture.another(), once }, directory)
       const response = await bring(browser(), origin + callback, { SAMLResponse: posted(xml) })
       results.push([response.status, response.status === 303 ? undefined : JSON.parse(response.text).error])
       await close()
@@ -136,7 +135,8 @@ describe('S14 replay at another server, or after a restart', () => {
       [403, 'answer_replayed'],
       [403, 'answer_replayed'],
     ])
-    expect((await shared.store.users()).rows).toHaveLength(1)
+    expect((await fixture.store.users()).rows).toHaveLength(1)
+    await fixture.close()
   })
 })
 

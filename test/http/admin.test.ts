@@ -1,9 +1,9 @@
 import express from 'express'
 import { type Admin, storeDirectory } from 'passport-jit'
-import { memoryStore } from 'passport-jit/stores/memory'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type App, twoOrganizations } from '../rig/oidc-app.js'
 import { type Browser, browser } from '../rig/oidc-http.js'
+import { testStore } from '../rig/store.js'
 import { answer, begin, honest, oidc, startHonest } from './honest.js'
 
 const by = 'root'
@@ -11,11 +11,13 @@ const keys = [{ id: 'k', key: Buffer.alloc(32, 7).toString('base64') }]
 
 let app: App
 let admin: Admin
+let close: () => Promise<void>
 let configure: (organization: object) => Promise<unknown>
 
 /** Acme with two connections and Globex with one that vouches for Acme's people too; tenants in the store. */
 beforeEach(async () => {
-  const store = memoryStore()
+  const { store, close: drop } = await testStore()
+  close = drop
   const directory = storeDirectory({ store, keys })
   configure = (organization) =>
     directory.import({
@@ -47,7 +49,10 @@ beforeEach(async () => {
   })
   admin = app.jit.admin
 })
-afterEach(() => app.close())
+afterEach(async () => {
+  await app.close()
+  await close()
+})
 
 async function enter(name: string, connection = 'acme', client = browser()): Promise<Browser> {
   const state = await begin(app, client, connection)

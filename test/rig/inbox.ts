@@ -7,6 +7,7 @@ import {
   createJit,
   type Directory,
   type DirectoryInput,
+  type Jit,
   JitError,
   type LogEntry,
   type OnConflict,
@@ -111,6 +112,8 @@ export function signedStrategy(): Strategy<SocialProvider> {
 
 export interface AppOptions {
   directory: DirectoryInput
+  /** Stands for `directory`; the one in the store's own tables, for example. */
+  kept?: Directory
   strategies?: Strategy[]
   email?: Partial<EmailOptions>
   store?: Store
@@ -118,6 +121,8 @@ export interface AppOptions {
   baseUrl?: string
   /** Express takes the client's address from X-Forwarded-For. */
   trustProxy?: boolean
+  /** Routes of the app's own, behind those of the kit. */
+  mount?: (app: express.Express, jit: Jit) => void
   onConflict?: OnConflict
 }
 
@@ -142,8 +147,8 @@ export async function startApp({
     appName: 'Smartworkspace',
     ...email,
   })
-  let current = staticDirectory(directory)
-  const switchable: Directory = {
+  let current = options.kept ?? staticDirectory(directory)
+  const switchable = {
     organization: (id) => current.organization(id),
     connection: (id) => current.connection(id),
     provider: (id) => current.provider(id),
@@ -170,6 +175,7 @@ export async function startApp({
   app.use(instance.session() as express.RequestHandler)
   jit.passport(instance as never)
   app.use(jit.routes())
+  options.mount?.(app, jit)
   app.get('/me', (req, res) => {
     if (req.user) res.json({ user: req.user, jit: req.jit })
     else res.status(401).json({ error: 'nobody' })

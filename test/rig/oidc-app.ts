@@ -7,13 +7,15 @@ import {
   type Jit,
   type JitOptions,
   type LogEntry,
+  type Store,
   staticDirectory,
 } from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { expect } from 'vitest'
 import { type Browser, browser, listen } from './oidc-http.js'
 import type { Provider } from './oidc-provider.js'
+import { testStore } from './store.js'
 
 export type ConnectionInput = NonNullable<DirectoryInput['connections']>[number]
 export type OidcInput = Extract<ConnectionInput, { protocol: 'oidc' }>
@@ -23,7 +25,7 @@ export interface AppOptions extends Partial<Omit<JitOptions, 'store' | 'lock' | 
   organizations?: DirectoryInput['organizations']
   connections?: ConnectionInput[]
   /** Of an app before, to go on with its users; a new one by default. */
-  store?: ReturnType<typeof memoryStore>
+  store?: Store
   /** Mounts the kit; `app.use(jit.routes())` by default. */
   mount?: (app: express.Express, jit: Jit, passport: passport.Authenticator) => void
   /** False for an app without sessions. */
@@ -35,21 +37,30 @@ export const twoOrganizations: DirectoryInput['organizations'] = [
   { id: 'globex', name: 'Globex', roles: ['owner', 'admin', 'member'], domains: ['globex.example'] },
 ]
 
-/** An Express app with the kit on memory stores; `/me` says who is signed in, or 401. */
+/** An Express app with the kit on the store of this run; `/me` says who is signed in, or 401. */
 export async function startApp(options: AppOptions) {
   const app = express()
+  const own = options.store ? null : await testStore()
   const server = await listen('localhost', app)
-  try {
-    return await build(app, server, options)
-  } catch (error) {
+  const close = async () => {
     await server.close()
+    await own?.close()
+  }
+  try {
+    return await build(app, { ...server, close }, options.store ?? own!.store, options)
+  } catch (error) {
+    await close()
     throw error
   }
 }
 
-async function build(app: express.Express, server: Awaited<ReturnType<typeof listen>>, options: AppOptions) {
+async function build(
+  app: express.Express,
+  server: Awaited<ReturnType<typeof listen>>,
+  store: Store,
+  options: AppOptions,
+) {
   const log: LogEntry[] = []
-  const store = options.store ?? memoryStore()
   const now = options.now ?? Date.now
   const { organizations = twoOrganizations, connections = [] } = options
   const sessions = new session.MemoryStore()

@@ -10,12 +10,14 @@ export const objects = {
   mallory: 'eeeeeeee-0000-4000-8000-000000000002',
 } as const
 
+/** Of every platform of a file: making one takes longer than most tests. */
+const { privateKey, publicKey } = await generateKeyPair('RS256')
+
 /**
  * Microsoft's identity platform as far as a sign-in sees it, answering in this process: the multi-tenant
  * discovery document has the template `{tenantid}` for its issuer, and a tenant's tokens have their own.
  */
 export async function entra(clientId: string) {
-  const { privateKey, publicKey } = await generateKeyPair('RS256')
   const jwk = { ...(await exportJWK(publicKey)), kid: 'entra', use: 'sig' }
   const host = 'https://login.microsoftonline.com'
   const issued = new Map<string, { claims: JWTPayload; issuer: string }>()

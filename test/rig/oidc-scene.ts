@@ -1,5 +1,13 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest'
-import { type App, clientOf, type OidcInput, oidcConnection, signIn, startApp } from './oidc-app.js'
+import {
+  type App,
+  type AppOptions,
+  clientOf,
+  type OidcInput,
+  oidcConnection,
+  signIn,
+  startApp,
+} from './oidc-app.js'
 import { browser } from './oidc-http.js'
 import { type Provider, person, startProvider } from './oidc-provider.js'
 
@@ -7,7 +15,7 @@ import { type Provider, person, startProvider } from './oidc-provider.js'
  * Acme with its provider and Globex with another, in an app that is new for each test. Alice is Acme's, Bob is
  * Globex's; Mallory of Globex says she has Alice's address.
  */
-export function scene(acmeSettings: Partial<OidcInput> = {}) {
+export function scene(acmeSettings: Partial<OidcInput> = {}, options: Partial<AppOptions> = {}) {
   const redirectUris: string[] = []
   const at = {} as { acme: Provider; globex: Provider; app: App }
 
@@ -35,6 +43,7 @@ export function scene(acmeSettings: Partial<OidcInput> = {}) {
         oidcConnection('acme', at.acme, acmeSettings),
         oidcConnection('globex', at.globex, { organization: 'globex' }),
       ],
+      ...options,
     })
     redirectUris.push(at.app.callback('acme'), at.app.callback('globex'))
   })

@@ -42,13 +42,15 @@ const issuers: Record<string, { authorize: string; token: string; keys: string }
   },
 }
 
+/** Of all of them, and of every world of a file: making one takes longer than most tests. */
+const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true })
+
 /**
  * The providers of the world as far as a sign-in sees them, answering in this process for their own addresses:
  * OpenID Connect with signed tokens at Google, Microsoft, Apple and `issuer.example`; OAuth 2.0 at GitHub and
  * `social.example`. Codes work once, for their client, their redirect URI and their PKCE verifier.
  */
 export async function startWorld() {
-  const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true })
   const jwk = { ...(await exportJWK(publicKey)), kid: 'world', use: 'sig' }
   const visits = new Map<string, Visit>()
   const people = new Map<string, Person>()
