@@ -1,0 +1,186 @@
+import type { RequestHandler } from 'express'
+import { memoryOnce } from 'passport-jit/stores/memory'
+import { afterEach, describe, expect, it } from 'vitest'
+import { answer, begin, post, saml, signedIn, startHonest } from '../http/honest.js'
+import type { App } from '../rig/oidc-app.js'
+import { type Browser, browser } from '../rig/oidc-http.js'
+
+// The session and the cookies around it.
+
+let app: App
+afterEach(() => app.close())
+
+describe('N03 cookies', () => {
+  const flags = (cookie: string) => cookie.split('; ').slice(1).sort()
+  const flowCookie = /^(?:__Host-)?jit-[\w-]{16}=[\w-]{43};/
+
+  it.each([
+    ['https://app.example', /^__Host-jit-/, ['HttpOnly', 'Max-Age=600', 'Path=/', 'SameSite=Lax', 'Secure']],
+    ['http://localhost', /^jit-/, ['HttpOnly', 'Max-Age=600', 'Path=/', 'SameSite=Lax']],
+  ])('N03 at %s the cookie of a sign-in under way says who may have it', async (baseUrl, name, expected) => {
+    app = await startHonest({ baseUrl })
+    for (const start of ['acme', 'acme-saml']) {
+      const begun = await browser().go(app.start(start))
+      const own = begun.headers.getSetCookie().filter((cookie) => flowCookie.test(cookie))
+      expect(own).toHaveLength(1)
+      expect(own[0]).toMatch(name)
+      expect(flags(own[0]!)).toEqual(expected)
+    }
+  })
+
+  it('N03 an answer posted from the IdP’s page comes without any of them, and the sign-in ends well', async () => {
+    app = await startHonest()
+    const person = browser()
+    const state = await begin(app, person, 'acme-saml')
+    // A cross-site POST carries no cookie that is Lax.
+    const posted = await post(app, { state })
+    expect(posted.status, posted.text).toBe(303)
+    expect(posted.headers.getSetCookie()).toEqual([])
+    const stranger = browser()
+    expect((await stranger.go(posted.location!)).status).toBe(403)
+    expect(await app.me(stranger)).toBe(401)
+    const again = await post(app, { state: await begin(app, person, 'acme-saml') })
+    const done = await person.go(again.location!)
+    expect([done.status, await app.me(person)]).toEqual([303, 200])
+  })
+
+  it('N03 nothing of a sign-in stays in the browser when it has ended', async () => {
+    app = await startHonest()
+    const person = await signedIn(app)
+    expect([...person.cookies(app.origin).keys()]).toEqual(['connect.sid'])
+    const failed = browser()
+    const state = await begin(app, failed)
+    expect((await failed.go(`${app.callback('acme')}?state=${state}&throw=x`)).status).toBe(400)
+    expect([...failed.cookies(app.origin).keys()]).toEqual([])
+  })
+})
+
+describe('N05 an answer nobody asked for', () => {
+  const confirmed = async (client: Browser, fields: Record<string, string>, headers = {}) =>
+    client.go(app.callback('open-saml'), { method: 'POST', body: new URLSearchParams(fields), headers })
+  const ticketOf = (page: { text: string }) => /name="ticket" value="([^"]+)"/.exec(page.text)![1]!
+
+  it('N05 is confirmed by whom it was shown to: not by GET, not elsewhere, not twice', async () => {
+    app = await startHonest({ connections: [saml('open-saml', { idpInitiated: true })] })
+    const person = browser()
+    const shown = async () => ticketOf(await person.follow((await post(app, {}, 'open-saml')).location!))
+    const asked = await shown()
+    const byGet = await person.go(`${app.callback('open-saml')}?ticket=${asked}`)
+    expect([byGet.status, byGet.json().error]).toEqual([405, 'method_not_allowed'])
+    const elsewhere = await confirmed(browser(), { ticket: await shown() })
+    expect([elsewhere.status, elsewhere.json().error]).toEqual([403, 'attempt_foreign'])
+    expect(await app.me(person)).toBe(401)
+    expect((await app.rows()).users).toEqual([])
+    const ticket = await shown()
+    expect((await confirmed(person, { ticket })).status).toBe(303)
+    expect(await app.me(person)).toBe(200)
+    const twice = await confirmed(person, { ticket })
+    expect([twice.status, twice.json().error]).toEqual([400, 'attempt_unknown'])
+  })
+})
+
+describe('N07 a slow request that ends after the session has', () => {
+  type Session = Record<string, unknown>
+
+  /** A route whose requests wait until the test lets them go, and then may change their session. */
+  function slow(change: (session: Session) => void = () => {}) {
+    const waiting: (() => void)[] = []
+    const handler: RequestHandler = async (req, res) => {
+      await new Promise<void>((resolve) => waiting.push(resolve))
+      change(req.session as unknown as Session)
+      res.json({ user: req.user?.id ?? null })
+    }
+    return {
+      handler,
+      arrived: (count: number) => expect.poll(() => waiting.length).toBe(count),
+      release: () => {
+        for (const go of waiting.splice(0)) go()
+      },
+    }
+  }
+
+  const fillBasket = (session: Session) => {
+    session.basket = [...((session.basket as string[] | undefined) ?? []), 'a book']
+  }
+
+  /** Ways to end a session; the last two are an app's own. */
+  const ends: Record<string, (client: Browser) => Promise<unknown>> = {
+    'POST /auth/logout': (client) => client.go(`${app.origin}/auth/logout`, { method: 'POST' }),
+    'signing in again': async (client) => answer(app, client, await begin(app, client)),
+    'req.logout()': (client) => client.go(`${app.origin}/leave`),
+    'req.session.destroy()': (client) => client.go(`${app.origin}/destroy`),
+  }
+
+  async function start(route: ReturnType<typeof slow>, once = memoryOnce()) {
+    app = await startHonest({
+      once,
+      mount: (server, jit) => {
+        server.use(jit.routes())
+        server.get('/slow', route.handler)
+        server.get('/basket', (req, res) => {
+          fillBasket(req.session as unknown as Session)
+          res.json((req.session as unknown as Session).basket)
+        })
+        server.get('/leave', (req, res, next) =>
+          req.logout((error) => (error ? next(error) : res.end('left'))),
+        )
+        server.get('/destroy', (req, res, next) =>
+          req.session.destroy((error) => (error ? next(error) : res.end('destroyed'))),
+        )
+      },
+    })
+    const person = await signedIn(app)
+    const copy = browser()
+    copy.cookies(app.origin).set('connect.sid', person.cookies(app.origin).get('connect.sid')!)
+    return { person, copy }
+  }
+
+  describe.each([
+    ['leaves it as it was', undefined],
+    ['changes it', fillBasket],
+  ])('N07 and %s', (_name, change) => {
+    it.each(Object.entries(ends))('N07 stays ended by %s', async (_way, end) => {
+      const route = slow(change)
+      const { person, copy } = await start(route)
+      const under = [1, 2, 3].map(() => copy.go(`${app.origin}/slow`))
+      await route.arrived(3)
+      await end(person)
+      route.release()
+      for (const answered of await Promise.all(under))
+        expect(answered.json().user).toEqual(expect.any(String))
+      expect(await app.me(copy)).toBe(401)
+    })
+  })
+
+  it('N07 a session that has not ended keeps what its requests put there', async () => {
+    const route = slow(fillBasket)
+    const { person, copy } = await start(route)
+    const under = copy.go(`${app.origin}/slow`)
+    await route.arrived(1)
+    route.release()
+    await under
+    expect((await person.go(`${app.origin}/basket`)).json()).toEqual(['a book', 'a book'])
+    await ends['POST /auth/logout']!(person)
+    expect(await app.me(copy)).toBe(401)
+    // The next session of the same person, in the same browser, is another.
+    expect((await answer(app, person, await begin(app, person))).status).toBe(303)
+    expect((await person.go(`${app.origin}/basket`)).json()).toEqual(['a book'])
+    expect(await app.me(person)).toBe(200)
+  })
+
+  it('N07 signing out works while nothing can be marked, and the operator is told', async () => {
+    let away = false
+    const once = memoryOnce()
+    const failing = () => Promise.reject(new Error('away'))
+    const { person, copy } = await start(slow(), {
+      ...once,
+      put: (...args) => (away ? failing() : once.put(...args)),
+      take: (...args) => (away ? failing() : once.take(...args)),
+    })
+    away = true
+    expect((await copy.go(`${app.origin}/basket`)).json()).toEqual(['a book'])
+    await ends['POST /auth/logout']!(person)
+    expect(await app.me(copy)).toBe(401)
+    expect(app.log.map(({ message }) => message)).toContainEqual(expect.stringMatching(/may come back.*away/))
+  })
+})
