@@ -29,9 +29,8 @@ export type Rank = 'owner' | 'admin'
 
 /** By what somebody administers an organization: a role that counts in this session. */
 export function rankOf(user: JitUser | undefined, organization: string): Rank | null {
-  const membership = user?.memberships.find((entry) => entry.organization === organization)
-  if (!membership?.active) return null
-  return membership.roles.includes('owner') ? 'owner' : membership.roles.includes('admin') ? 'admin' : null
+  const roles = user?.memberships.find((entry) => entry.organization === organization)?.roles ?? []
+  return roles.includes('owner') ? 'owner' : roles.includes('admin') ? 'admin' : null
 }
 
 /**

@@ -88,6 +88,9 @@ describe('who may open the pages of an organization', () => {
   test('a role that does not count in the session does not count here', async () => {
     const throughSso = await bySuperFantasy(peter)
     const byMail = await enter(peter, byCode(peter.email))
+    await bySuperFantasy(olga)
+    // So that his membership counts in both, and the role that is by his group in one.
+    await administering(olga, 'superfantasy', 'grant', { about: 'Peter Okafor', role: 'editor' })(stage)
     const statuses = async (browser: Browser) => [
       (await get(browser, '/admin/superfantasy')).status,
       (await get(browser, '/admin/magictech')).status,
