@@ -121,16 +121,18 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
   const email = address ?? null
   const about = { ...(user != null && { user }), ...(invitation !== undefined && { invitation }) }
   // Without an organization it is about all that the user is in, and the one they are invited to.
-  const record = organization === undefined && user != null ? await store.user(user) : null
+  const whole = organization === undefined
+  const overtakes = overtaking.has(command.verb)
+  const record = (whole || overtakes) && user != null ? await store.user(user) : null
   const invited =
     command.verb === 'accept'
       ? (await store.load({ ...about, email: null, organizations: [] })).invitations
       : []
   const place = organization ?? invited[0]?.organization
-  const organizations = record?.memberships.map((member) => member.organization) ?? []
+  const organizations = (whole && record?.memberships.map((member) => member.organization)) || []
   const snapshot = await store.load({
     ...about,
-    email,
+    email: overtakes ? (record?.user.verifiedEmail ?? null) : email,
     ...(connection !== undefined && { source: `connection:${connection}` as const }),
     organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
     hashes: [
@@ -154,6 +156,9 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
     hash,
   }
 }
+
+/** A removal overtakes the invitations that wait for the same person. */
+const overtaking: ReadonlySet<string> = new Set(['remove', 'revoke', 'removeUser'] satisfies Verb[])
 
 async function switched(
   directory: Directory,

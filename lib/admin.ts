@@ -20,7 +20,7 @@ export type { AdminResult } from './admin-commit.js'
 export interface Admin {
   /**
    * With `organization` that membership, which frees its seat; sessions that came through the organization's SSO
-   * end. Without it the user: all their sessions end, and no sign-in works. @throws `user_unknown`, `last_owner`
+   * do not count until it is reactivated. Without it the user: all their sessions end, and no sign-in works. @throws `user_unknown`, `last_owner`
    */
   suspend(asked: Asked<'suspend'>): Promise<AdminResult>
   /** Undoes a suspension; a membership takes a seat again. @throws `user_unknown`, `seats_full` */

@@ -1,5 +1,6 @@
 import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
+import { overtaken } from './administer-members.js'
 import { emailHash, identityHash } from './audit.js'
 import { identityLimits } from './identity.js'
 import type { Operation } from './store.js'
@@ -31,6 +32,7 @@ export function removeUser({ snapshot, hash }: AdminFacts, { now }: Acting): Dra
     ops: [
       { op: 'user.remove', id: user.id },
       ...hashes.map((entry): Operation => ({ op: 'removed.put', hash: entry, at: now })),
+      ...overtaken(snapshot, () => true),
     ],
   }
 }

@@ -11,7 +11,7 @@ const plain = (longest: number) =>
   z
     .string()
     .max(longest)
-    .regex(/^[^\u0000-\u001f\u007f]*$/, 'no control characters')
+    .regex(/^[^\u0000-\u001f\u007f\p{Surrogate}]*$/u, 'no control characters and no half characters')
 const text = plain(identityLimits.text).min(1)
 
 const address = z.string().transform((value, context) => {

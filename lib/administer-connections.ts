@@ -70,6 +70,10 @@ export function disconnect(command: Disconnect, facts: AdminFacts, { now }: Acti
     if (identity.source === `connection:${id}`)
       ops.push({ op: 'identity.unlink', user: user.id, ...identity })
   }
+  // A connection that is made anew under this id counts its epochs from the start.
+  if (ops.some(({ op }) => op === 'identity.unlink')) {
+    ops.push({ op: 'user.update', id: user.id, set: { endSessions: true } })
+  }
   return { user, after: { status: user.status, memberships }, ops }
 }
 

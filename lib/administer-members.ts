@@ -1,7 +1,15 @@
 import type { Acting, AdminFacts, Counted, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
 import type { Organization } from './policy.js'
-import type { GrantSource, Membership, Operation, Tombstone, UserFacts } from './store.js'
+import type {
+  GrantSource,
+  InvitationFacts,
+  Membership,
+  Operation,
+  Snapshot,
+  Tombstone,
+  UserFacts,
+} from './store.js'
 
 /** Suspends a membership, which frees its seat, or makes it active with a seat. */
 export function setStatus(
@@ -38,11 +46,12 @@ export function remove(
       { op: 'membership.remove', user: user.id, organization },
       { op: 'tombstone.put', user: user.id, organization, role: null, at: now },
       { op: 'user.update', id: user.id, set: { endSessions: true } },
+      ...overtaken(snapshot, (invitation) => invitation.organization === organization),
     ],
   }
 }
 
-/** Lets policies and invitations give again what a person took away: the membership, or the role that is named. */
+/** Lets policies give again what a person took away: the membership, or the role that is named. */
 export function readmit(
   { organization, role: named }: CommandOf<'readmit'>,
   { snapshot }: AdminFacts,
@@ -94,9 +103,24 @@ export function revoke(
   if (!stoneOf(user, organization, role)) {
     ops.push({ op: 'tombstone.put', user: user.id, organization, role, at: now })
   }
+  ops.push(
+    ...overtaken(
+      facts.snapshot,
+      (invitation) => invitation.organization === organization && invitation.role === role,
+    ),
+  )
   const grants = member.grants.filter((entry) => entry.role !== role)
   return { user, after: withMember(user, { ...member, grants }), ops }
 }
+
+/** Withdraws what waits for the person's own address: it must not come back when the removal is lifted. */
+export const overtaken = (
+  { byId, invitations }: Snapshot,
+  which: (invitation: InvitationFacts) => boolean,
+): Operation[] =>
+  invitations
+    .filter((invitation) => invitation.email === byId?.verifiedEmail && which(invitation))
+    .map(({ id, organization }) => ({ op: 'invitation.withdraw', id, organization }))
 
 /** The organization, where it is active, unchanged since it was read, and has the role. */
 export function policyOf(

@@ -72,6 +72,7 @@ export async function provision(
   let refreshed = false
   let obstacle: unknown = 'no attempt was made'
   const choices = new Map<string, string | null>()
+  let chosenFor: string | null | undefined
   let hook: number | null = null
   try {
     for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
@@ -81,6 +82,13 @@ export async function provision(
       try {
         const signIn = await within(left, signInFacts(ports, identity, ids, proof, choices))
         let plan = planSignIn(signIn)
+        const account = plan.conflicts[0]?.user ?? null
+        if (chosenFor !== undefined && chosenFor !== account) {
+          // It is another account by now, about which nobody was asked.
+          choices.clear()
+          plan = planSignIn(signIn)
+        }
+        if (plan.conflicts.length > 0) chosenFor = account
         while (ports.onConflict && plan.conflicts.some((conflict) => !choices.has(conflictKey(conflict)))) {
           hook ??= performance.now() + provisionDefaults.hook
           await choose(ports, plan, choices, Math.min(hook, until))
@@ -148,7 +156,8 @@ async function choose(
     choices.set(key, null)
     const complain = (what: string) => warn(`onConflict ${what} about ${key}; the policy says "${outcome}"`)
     const left = until - performance.now()
-    if (left <= 0) {
+    // A timer that ended the one before may have been a moment early.
+    if (left < 2) {
       complain('had no time left')
       continue
     }

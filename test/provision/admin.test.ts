@@ -157,6 +157,22 @@ onEveryStore((factory) => {
     expect(await scene.roles(user)).toEqual([`viewer invitation:${newer.invitation}`])
   })
 
+  check('an invitation that a removal overtook stays dead, whatever lifts the removal', async (scene) => {
+    const { admin } = scene.jit
+    await scene.person('olga', 'owner')
+    const user = await scene.person('ann')
+    const email = 'ann@o.example'
+    const old = await admin.invite({ ...o, email, role: 'owner' })
+    await admin.remove({ user, ...o })
+    expect(await scene.pending()).toEqual([])
+    await admin.invite({ ...o, email, role: 'member' })
+    await scene.signIn('ann')
+    await expect(admin.accept({ by, invitation: old.invitation, user })).rejects.toMatchObject({
+      code: 'invitation_unknown',
+    })
+    expect((await scene.roles(user))!.filter((role) => role.startsWith('owner'))).toEqual([])
+  })
+
   check('a removed user is not made anew by any way in, until they are readmitted', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann', 'owner')

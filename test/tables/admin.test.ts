@@ -245,6 +245,39 @@ describe('remove and readmit', () => {
   })
 })
 
+describe('A removal overtakes the invitations that wait for the same person', () => {
+  const waiting = [
+    invitation({ id: 'same', role: 'admin' }),
+    invitation({ id: 'other-role', role: 'member' }),
+    invitation({ id: 'elsewhere', organization: 'p', role: 'admin' }),
+    invitation({ id: 'somebody', email: 'bob@o.example', role: 'admin' }),
+  ]
+  const withdrawn = async (result: ReturnType<typeof ask>) => {
+    const done = await result
+    if ('refused' in done || done.kind === 'nothing') throw new Error('nothing was done')
+    return done.changes.ops.flatMap((op) => (op.op === 'invitation.withdraw' ? [op.id] : []))
+  }
+  const given = { user: plainMember(), invitations: waiting }
+
+  test('of a membership: those of that organization', async () => {
+    expect(await withdrawn(ask('remove', o, given))).toEqual(['same', 'other-role'])
+  })
+  test('of a role: those for that role', async () => {
+    expect(await withdrawn(ask('revoke', { ...o, role: 'admin' }, given))).toEqual(['same'])
+  })
+  test('of an account: all of them', async () => {
+    expect(await withdrawn(ask('removeUser', { user: 'u' }, given))).toEqual([
+      'same',
+      'other-role',
+      'elsewhere',
+    ])
+  })
+  test('and of nobody whose address is not proved', async () => {
+    const unproved = { user: plainMember({ verifiedEmail: null }), invitations: waiting }
+    expect(await withdrawn(ask('remove', o, unproved))).toEqual([])
+  })
+})
+
 describe('grant', () => {
   test.each<[string, string, Given, string[]]>([
     ['a role', 'admin', { user: plainMember() }, ['grant.add admin manual', 'organization']],
@@ -712,6 +745,7 @@ describe('connections', () => {
       'grant.remove member sso:c',
       'grant.remove admin sso:c',
       'identity.unlink',
+      'user.update endSessions',
     ])
   })
   test('adopt: what it gave is the other’s, each once and with its basis', async () => {
