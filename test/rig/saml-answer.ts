@@ -71,8 +71,8 @@ export const algorithms = {
   enveloped: 'http://www.w3.org/2000/09/xmldsig#enveloped-signature',
 } as const
 
-/** Signs the first element of that name that is the root or its child. */
-export function signed(xml: string, element: 'Assertion' | 'Response', signing: Signing): string {
+/** Signs the root of that name; an assertion, also where it is a child of the root. */
+export function signed(xml: string, element: string, signing: Signing): string {
   const signer = new SignedXml({
     privateKey: signing.key.privateKey,
     publicCert: signing.key.certificate,
@@ -82,7 +82,7 @@ export function signed(xml: string, element: 'Assertion' | 'Response', signing: 
   })
   if (signing.signatureAlgorithm === algorithms.hmacSha1) signer.enableHMAC()
   const xpath =
-    element === 'Response' ? "/*[local-name(.)='Response']" : "(/*|/*/*)[local-name(.)='Assertion'][1]"
+    element === 'Assertion' ? "(/*|/*/*)[local-name(.)='Assertion'][1]" : `/*[local-name(.)='${element}']`
   signer.addReference({
     xpath,
     transforms: signing.transforms ?? [algorithms.enveloped, algorithms.exclusive],
