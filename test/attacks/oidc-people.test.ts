@@ -8,7 +8,7 @@ import { honestSignIn, scene } from '../rig/oidc-scene.js'
 // administrator has decided meanwhile.
 
 const at = scene({
-  attributes: { email: 'email', name: 'name', title: 'title', groups: 'groups' },
+  attributes: { email: 'email', name: 'name', groups: 'groups' },
   groups: { mode: 'sync', map: { staff: ['member'], admins: ['admin'] } },
 })
 const by = 'root'
@@ -99,70 +99,6 @@ describe('L25 a subject that is an id of ours', () => {
     }
     expect((await honestSignIn(at.app, 'acme', 'alice')).user.id).toBe(alice.user.id)
     expect((await users()).find(({ id }) => id === alice.user.id)!.identities).toHaveLength(1)
-  })
-})
-
-describe('P04 more than a person can have', () => {
-  const rolesOf = async () => (await users())[0]!.memberships[0]!.grants.map(({ role }) => role).toSorted()
-  const many = (count: number) => Array.from({ length: count }, (_, index) => `group-${index}`)
-  const flagged = async (word: string) => {
-    const { events } = await at.app.rows()
-    const last = events.filter(({ change }) => change === events[0]!.change)
-    return JSON.stringify(last.map(({ detail }) => detail)).includes(word)
-  }
-
-  it('P04 ten thousand groups are read, one more is an overflow that neither gives nor takes', async () => {
-    claiming({ groups: [...many(9_999), 'admins'] })
-    await honestSignIn(at.app, 'acme', 'alice')
-    expect(await rolesOf()).toEqual(['admin', 'member'])
-    claiming({ groups: [...many(10_001)] })
-    const before = process.cpuUsage()
-    await honestSignIn(at.app, 'acme', 'alice')
-    const { user, system } = process.cpuUsage(before)
-    expect((user + system) / 1000).toBeLessThan(2_000)
-    expect(await rolesOf()).toEqual(['admin', 'member'])
-    expect(await flagged('overflow')).toBe(true)
-    claiming({ groups: many(2) })
-    await honestSignIn(at.app, 'acme', 'alice')
-    expect(await rolesOf()).toEqual(['member'])
-  })
-
-  it.each([
-    ['a name of 100 kB', { name: 'x'.repeat(100_000) }],
-    ['a title of 100 kB', { title: 'x'.repeat(100_000) }],
-    ['a name that is a list of lists', { name: [['x']] }],
-  ])('P04 %s is left out, and said so; the person signs in', async (_name, claims) => {
-    claiming(claims)
-    const { user } = await honestSignIn(at.app, 'acme', 'alice')
-    expect(Object.values((await users())[0]!.attributes).join('').length).toBeLessThan(100)
-    expect(await flagged(Object.keys(claims)[0]!)).toBe(true)
-    at.acme.honest()
-    claiming({ title: 'Head of Tests' })
-    expect((await honestSignIn(at.app, 'acme', 'alice')).user.id).toBe(user.id)
-    expect((await users())[0]!.attributes).toMatchObject({ name: 'Person alice', title: 'Head of Tests' })
-  })
-
-  it('P04 a group name of 1 kB counts, a longer one makes all of them unknown', async () => {
-    claiming({ groups: ['x'.repeat(1_024), 'admins'] })
-    await honestSignIn(at.app, 'acme', 'alice')
-    expect(await rolesOf()).toEqual(['admin', 'member'])
-    claiming({ groups: ['x'.repeat(1_025)] })
-    await honestSignIn(at.app, 'acme', 'alice')
-    expect(await rolesOf()).toEqual(['admin', 'member'])
-    expect(await flagged('overflow')).toBe(true)
-  })
-
-  it('P04 an answer of a megabyte and more is not read at all', async () => {
-    claiming({ name: 'x'.repeat(1_500_000) })
-    const client = browser()
-    const answer = await signIn(at.app, 'acme', 'alice', client)
-    await expectRefused(at.app, client, answer, {
-      code: 'idp_unreachable',
-      status: 503,
-      message: /larger than/,
-    })
-    at.acme.honest()
-    await honestSignIn(at.app, 'acme', 'alice')
   })
 })
 

@@ -247,7 +247,7 @@ describe('What proves nothing', () => {
     await untouched()
   })
 
-  test('a code that was mailed for signing in, nor the other way round', async () => {
+  test('E04: a code that was mailed for signing in, nor the other way round', async () => {
     const { app, person, ticket, untouched } = await waiting()
     await app.ask(person, ann)
     expect(refused(await typeCode(app, person, app.inbox.to(ann).code))).toEqual(wrong)
