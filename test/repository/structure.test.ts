@@ -89,7 +89,9 @@ describe('Import directions', () => {
       (file) => file.startsWith('lib/') && readFileSync(join(root, file), 'utf8').includes('.commit('),
     )
     expect(writers.sort()).toEqual(
-      ['admin-commit', 'doctor', 'import', 'provision', 'revocations', 'start'].map((name) => `lib/${name}.ts`),
+      ['admin-commit', 'doctor', 'import', 'provision', 'revocations', 'start'].map(
+        (name) => `lib/${name}.ts`,
+      ),
     )
   })
 
