@@ -50,7 +50,10 @@ export interface Admin {
    *   `user_unknown`, `user_suspended`, `membership_suspended`, `organization_suspended`, `role_unknown`, `seats_full`
    */
   accept(asked: Asked<'accept'>): Promise<AdminResult>
-  /** Ends the account; no way in makes it anew, save a newer invitation. @throws `user_unknown`, `last_owner` */
+  /**
+   * Ends the account, and the invitations that wait for it; no way in makes it anew, save a newer invitation by any
+   * organization. Whom nobody is to let in is suspended, not removed. @throws `user_unknown`, `last_owner`
+   */
   removeUser(asked: Asked<'removeUser'>): Promise<AdminResult>
   /** Lets who was removed come back, by their address or one of their identities. */
   readmitUser(asked: Asked<'readmitUser'>): Promise<AdminResult>
