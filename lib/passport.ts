@@ -5,6 +5,7 @@ import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
 import { type MiddlewarePorts, respond, routeOf } from './middleware.js'
 import { type JitUser, type SessionSlot, sessionUser } from './session.js'
+import { keepEnded } from './sign-out.js'
 
 declare global {
   namespace Express {
@@ -79,7 +80,10 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
     const user = ports.ready().then(() => sessionUser(ports.store, ports.directory, slot))
     within(requestLimit, user).then(
       (user) => {
-        if (user) req.jit = slot.jit
+        if (user) {
+          req.jit = slot.jit
+          keepEnded(ports, req, slot)
+        }
         done(null, user ?? false)
       },
       (error) => done(ports.refused(asJitError(error, 'unavailable', 'the session could not be read'), req)),

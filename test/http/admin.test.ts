@@ -90,7 +90,7 @@ describe('sessions', () => {
         await admin.disableConnection({ connection: 'acme', by })
         return admin.deleteConnection({ connection: 'acme', grants: { adoptBy: 'other' }, by })
       },
-      throughAcme,
+      all,
     ],
     ['giving a role', (user) => admin.grant({ user, organization: 'acme', role: 'admin', by }), none],
     ['taking a role', (user) => admin.revoke({ user, organization: 'acme', role: 'member', by }), none],
