@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 import { reporter } from './test/rig/reporter.js'
@@ -6,22 +7,38 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 /** Run once for each store; every other test runs once. */
 const attacks = ['test/attacks/**/*.test.ts', 'test/http/{admin,prove,session}.test.ts']
-/** Keeps both cores busy with what never reaches a store, so it runs on the first alone. */
+/** An attack that reaches no store, and that wants the machine for itself. */
 const storeless = 'test/attacks/saml-load.test.ts'
+
+/** A sign-in waits more than it works, so two files at once take less time, also on two cores. */
+const maxWorkers = Math.max(2, availableParallelism() - 1)
 
 const attacked = (name: string, store: string, more: object = {}): TestProjectInlineConfiguration => ({
   extends: true,
-  test: { name, include: attacks, env: { JIT_TEST_STORE: store }, ...more },
+  test: {
+    name,
+    include: attacks,
+    exclude: [storeless],
+    env: { JIT_TEST_STORE: store },
+    maxWorkers,
+    sequence: { groupOrder: 1 },
+    ...more,
+  },
 })
 
 const stores = [
   attacked('memory', 'memory'),
-  attacked('SQLite', 'sqlite', { exclude: [storeless] }),
+  attacked('SQLite', 'sqlite'),
   attacked('PostgreSQL', 'postgres', {
-    exclude: [storeless],
     globalSetup: at('./test/rig/attacked-database.ts'),
     setupFiles: at('./test/rig/attacked-setup.ts'),
   }),
+]
+
+/** All else, and the attacks without a store. */
+const once: TestProjectInlineConfiguration[] = [
+  { extends: true, test: { name: 'once', include: ['test/**/*.test.ts'], exclude: attacks } },
+  { extends: true, test: { name: 'no store', include: [storeless] } },
 ]
 
 export default defineConfig({
@@ -29,6 +46,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^passport-jit$/, replacement: at('./lib/index.ts') },
+      { find: /^passport-jit\/webhook$/, replacement: at('./lib/webhook.ts') },
       { find: /^passport-jit\/testing$/, replacement: at('./test/contract/index.ts') },
       { find: /^passport-jit\/(strategies|stores)\/(.+)$/, replacement: at('./$1/$2.ts') },
     ],
@@ -36,10 +54,7 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    reporters: ['default', reporter(stores.map(({ test }) => test!.name as string))],
-    projects: [
-      ...stores,
-      { extends: true, test: { name: 'once', include: ['test/**/*.test.ts'], exclude: attacks } },
-    ],
+    reporters: ['default', reporter([...stores.map(({ test }) => test!.name as string), 'no store'])],
+    projects: [...once, ...stores],
   },
 })

@@ -170,7 +170,7 @@ describe('O21 a redirect', () => {
   })
 })
 
-describe('an answer that takes too long', () => {
+describe('O21 an answer that takes too long', () => {
   const headersByTheByte = (_: unknown, res: ServerResponse) => {
     const { socket } = res
     socket!.write('HTTP/1.1 200 OK\r\n')
@@ -218,7 +218,7 @@ describe('an answer that takes too long', () => {
   })
 })
 
-describe('an answer that is too large', () => {
+describe('O21 an answer that is too large', () => {
   const limited = () => guard({ maxBytes: 1_000, timeout: 1_000 })
 
   it.each<[string, (size: number) => (_: unknown, res: ServerResponse) => void]>([
@@ -274,7 +274,7 @@ describe('an answer that is too large', () => {
   })
 })
 
-describe('an honest request', () => {
+describe('O21 an honest request', () => {
   it('arrives as it was made, and its answer as it was given', async () => {
     at.plain.answer = (_, res) =>
       res
@@ -335,7 +335,7 @@ describe('an honest request', () => {
   })
 })
 
-describe('the app’s own fetch', () => {
+describe('O21 the app’s own fetch', () => {
   it('decides by itself which addresses are asked', async () => {
     const asked: string[] = []
     const own: typeof fetch = async (input) => {
@@ -461,7 +461,7 @@ describe('O21 in a sign-in', () => {
   })
 })
 
-describe('what createJit says at the start', () => {
+describe('O21 what createJit says at the start', () => {
   const organizations = twoOrganizations!
   const make = (more: Partial<JitOptions>, directory = staticDirectory({ organizations })) =>
     createJit({
@@ -539,7 +539,7 @@ describe('what createJit says at the start', () => {
   })
 })
 
-describe('the guard is the only way out', () => {
+describe('O21 the guard is the only way out', () => {
   const root = fileURLToPath(new URL('../..', import.meta.url))
   const files = ['lib', 'strategies'].flatMap((room) =>
     readdirSync(root + room).map((name) => `${room}/${name}`),
