@@ -259,14 +259,19 @@ export function createJit(options: JitOptions): Jit {
       return error
     },
     ready: () => {
-      starting ??= prepare(ports, limit).catch((cause) => {
-        starting = null
-        throw new JitError(
-          'unavailable',
-          `the store could not be prepared: ${cause instanceof Error ? cause.message : cause}`,
-          { cause },
-        )
-      })
+      // The key is read here, so that the first sign-in costs what every other does.
+      starting ??= prepare(ports, limit)
+        .then(async () => {
+          await ports.hash()
+        })
+        .catch((cause) => {
+          starting = null
+          throw new JitError(
+            'unavailable',
+            `the store could not be prepared: ${cause instanceof Error ? cause.message : cause}`,
+            { cause },
+          )
+        })
       return starting
     },
   }
