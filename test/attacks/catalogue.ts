@@ -46,7 +46,12 @@ export const catalogue: Readonly<Record<string, Row>> = {
   S23: row('IdP-initiated where it is off, or where nobody new is let in', ['saml-flow', 'saml-people']),
   S24: row('A connection disabled or its certificate changed during a sign-in', ['saml-flow']),
   S25: row('RelayState and return addresses of other sites', ['saml-flow']),
-  S26: row('An attacker’s own answer posted in a victim’s browser', ['saml-flow', 'oidc', 'social']),
+  S26: row('An attacker’s own answer posted in a victim’s browser', [
+    'saml-flow',
+    'oidc',
+    'social',
+    'sessions',
+  ]),
   S27: row('Encrypted assertions: weak ciphers, nothing signed inside, oracles', ['saml-input']),
   S29: row('Large bodies, packed bodies, floods of elements and of answers', [
     'saml-input',

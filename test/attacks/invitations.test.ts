@@ -168,6 +168,18 @@ describe('L12 how often it is good', () => {
     expect(await memberships(again)).toEqual([['o', ['admin']]])
   })
 
+  test('L12 overtaken by a removal, though nobody used it', async () => {
+    const asked = { organization: 'o', email: bob, role: 'member', by: 'root' }
+    const { invitation: unused } = await app.jit.admin.invite(asked)
+    const owner = await byCode(bob)
+    await accept(owner)
+    await app.jit.admin.remove({ user: (await app.me(owner)).user.id, organization: 'o', by: 'root' })
+    const again = await byCode(bob)
+    expect(answered(await accept(again, unused))).toEqual(unknown)
+    expect(await memberships(again)).toEqual([])
+    expect((await accept(again, await invite(bob, 'p'))).status).toBe(200)
+  })
+
   test('L12 withdrawn', async () => {
     await app.jit.admin.withdraw({ invitation, organization: 'o', by: 'root' })
     const owner = await byCode(bob)

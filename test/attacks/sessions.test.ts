@@ -2,7 +2,7 @@ import type { RequestHandler } from 'express'
 import { memoryOnce } from 'passport-jit/stores/memory'
 import { afterEach, describe, expect, it } from 'vitest'
 import { answer, begin, post, saml, signedIn, startHonest } from '../http/honest.js'
-import type { App } from '../rig/oidc-app.js'
+import { type App, expectRefused } from '../rig/oidc-app.js'
 import { type Browser, browser } from '../rig/oidc-http.js'
 
 // The session and the cookies around it.
@@ -42,6 +42,26 @@ describe('N03 cookies', () => {
     const again = await post(app, { state: await begin(app, person, 'acme-saml') })
     const done = await person.go(again.location!)
     expect([done.status, await app.me(person)]).toEqual([303, 200])
+  })
+
+  it('S26 a cookie of the right name with another value is none', async () => {
+    app = await startHonest()
+    for (const connection of ['acme', 'acme-saml']) {
+      const attacker = browser()
+      const state = await begin(app, attacker, connection)
+      const [name, value] = [...attacker.cookies(app.origin)].find(([key]) => key.startsWith('jit-'))!
+      const victim = browser()
+      victim.cookies(app.origin).set(
+        name,
+        value.replace(/^./, (first) => (first === 'A' ? 'B' : 'A')),
+      )
+      const ended =
+        connection === 'acme'
+          ? await answer(app, victim, state)
+          : await victim.go((await post(app, { state })).location!)
+      await expectRefused(app, victim, ended, { code: 'attempt_foreign', status: 403 })
+    }
+    await signedIn(app)
   })
 
   it('N03 nothing of a sign-in stays in the browser when it has ended', async () => {
