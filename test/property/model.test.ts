@@ -20,8 +20,8 @@ test(`whatever ${runs} histories of people, policies, administrators and clocks 
     { numRuns: runs, endOnFailure: false, ...seed },
   )
   // A history in which nobody ever gets in proves nothing.
-  expect(told.joined).toBeGreaterThan(runs)
-  expect(told.refused).toBeGreaterThan(runs)
-  expect(told.administered).toBeGreaterThan(runs)
-  expect(told.signIns).toBeGreaterThan(3 * runs)
+  expect(told.joined).toBeGreaterThan(runs / 3)
+  expect(told.refused).toBeGreaterThan(runs / 3)
+  expect(told.administered).toBeGreaterThan(runs / 3)
+  expect(told.signIns).toBeGreaterThan(runs)
 }, 280_000)
