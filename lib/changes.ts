@@ -73,7 +73,7 @@ export function settledPlan(
           issuer,
           subject,
           digest: signIn.digest,
-          asserted: assertedOf(identity),
+          asserted: signIn.asserted ?? assertedOf(identity),
         },
       ]
     : ops

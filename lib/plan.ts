@@ -2,7 +2,7 @@ import { planAttributes } from './attributes.js'
 import { type Decision, eventsOf, type Hash } from './audit.js'
 import { type Settled, settledPlan } from './changes.js'
 import { type Choices, type ConflictOutcomes, conflictKey, type SignInConflict } from './conflict.js'
-import type { AssertedIdentity, Source } from './identity.js'
+import type { Asserted, AssertedIdentity, Source } from './identity.js'
 import type { Connection, Organization, Provider } from './policy.js'
 import { givesNoRole, planRoles } from './roles.js'
 import type { ChangeSet, InvitationFacts, Membership, Snapshot, User } from './store.js'
@@ -112,6 +112,8 @@ export interface SignIn {
   readonly hash: Hash
   /** Of what the identity asserts, normalised. */
   readonly digest: string
+  /** That itself, where it was made already. */
+  readonly asserted?: Asserted
   /** Milliseconds since the epoch. */
   readonly now: number
   /** Fresh ids, handed in so that planning stays pure. */

@@ -216,6 +216,7 @@ export async function signInFacts(
       if (now !== own) throw new Error('the account changed between two reads')
     }
   }
+  const asserted = assertedOf(identity)
   return {
     identity,
     way,
@@ -226,7 +227,8 @@ export async function signInFacts(
     snapshot,
     choices,
     hash,
-    digest: hash(JSON.stringify(assertedOf(identity))),
+    digest: hash(JSON.stringify(asserted)),
+    asserted,
     now: ports.now(),
     ids,
   }
