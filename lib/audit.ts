@@ -3,29 +3,31 @@ import type { Reason, TraceEntry } from './plan.js'
 import type { Guard, Operation, User } from './store.js'
 
 /** The closed union of event types: one fact each, in the past tense. */
-export type EventType =
-  | 'created'
-  | 'updated'
-  | 'suspended'
-  | 'reactivated'
-  | 'claimed'
-  | 'deleted'
-  | 'linked'
-  | 'unlinked'
-  | 'asserted'
-  | 'joined'
-  | 'left'
-  | 'granted'
-  | 'revoked'
-  | 'removed'
-  | 'readmitted'
-  | 'invited'
-  | 'accepted'
-  | 'withdrawn'
-  | 'held'
-  | 'released'
-  | 'disconnected'
-  | 'denied'
+export const eventTypes = [
+  'created',
+  'updated',
+  'suspended',
+  'reactivated',
+  'claimed',
+  'deleted',
+  'linked',
+  'unlinked',
+  'asserted',
+  'joined',
+  'left',
+  'granted',
+  'revoked',
+  'removed',
+  'readmitted',
+  'invited',
+  'accepted',
+  'withdrawn',
+  'held',
+  'released',
+  'disconnected',
+  'denied',
+] as const
+export type EventType = (typeof eventTypes)[number]
 
 /**
  * What happened, written in the same commit as the change itself. `(change, seq)` is its key; the first

@@ -1,12 +1,11 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { EventType } from './audit.js'
+import { type EventType, eventTypes } from './audit.js'
 import { type Head, mostWaiting, type Verification } from './chain.js'
 import { orSay, type StoreChoice, storeOptions, withStore } from './command-store.js'
 import type { Source } from './identity.js'
 import { audit } from './ledger.js'
-import { eventType } from './outbox.js'
 
 /** Adds `audit verify` and `audit export`. */
 export function auditCommands(program: Command): void {
@@ -37,7 +36,7 @@ export function auditCommands(program: Command): void {
     .option('--user <id>')
     .option('--organization <id>')
     .addOption(new Option('--source <source>', 'connection:ID or provider:ID').argParser(source))
-    .addOption(new Option('--type <type>', 'decisions with such a fact').choices(eventType.options))
+    .addOption(new Option('--type <type>', 'decisions with such a fact').choices(eventTypes))
     .addOption(
       new Option('--from <time>', 'as ISO 8601, such as 2026-01-31 or 2026-01-31T12:00Z').argParser(moment),
     )

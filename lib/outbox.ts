@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import * as z from 'zod'
-import { type Decision, decisionsOf, type EventType } from './audit.js'
+import { type Decision, decisionsOf, type EventType, eventTypes } from './audit.js'
 import { type BackgroundPorts, type Job, roundLimit } from './background.js'
 import type { Store } from './store.js'
 import type { Change, Delivery, Outbox } from './trail.js'
@@ -70,38 +70,10 @@ export const deliveryDefaults = {
 
 const day = 24 * 3_600_000
 
-/** Every type, so that a misspelt one is refused. */
-const eventTypes = Object.keys({
-  created: true,
-  updated: true,
-  suspended: true,
-  reactivated: true,
-  claimed: true,
-  deleted: true,
-  linked: true,
-  unlinked: true,
-  asserted: true,
-  joined: true,
-  left: true,
-  granted: true,
-  revoked: true,
-  removed: true,
-  readmitted: true,
-  invited: true,
-  accepted: true,
-  withdrawn: true,
-  held: true,
-  released: true,
-  disconnected: true,
-  denied: true,
-} satisfies Record<EventType, true>) as EventType[]
-
-export const eventType = z.enum(eventTypes)
-
 /** What every listener must be; its own other keys are its business. */
 export const listenerSchema = z.looseObject({
   id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'letters, digits, ".", "_" and "-", 64 at most'),
-  types: z.array(eventType).min(1, 'at least one type, or leave it out for all').optional(),
+  types: z.array(z.enum(eventTypes)).min(1, 'at least one type, or leave it out for all').optional(),
   timeout: z.int().min(1).max(60_000).optional(),
   deliver: z.custom<Listener['deliver']>((value) => typeof value === 'function', 'a function'),
 })
