@@ -30,7 +30,7 @@ export {
 } from './identity.js'
 export { createJit, type Jit, type JitOptions, type LogEntry } from './jit.js'
 export type { Audit } from './ledger.js'
-export { clientKey, count, type Limiter, type RequestLimits } from './limits.js'
+export { clientKey, count, type Limiter, limiters, type RequestLimits } from './limits.js'
 export type { AuthenticateOptions, Handler, ProvisionOptions } from './middleware.js'
 export { type Deliveries, DeliveryError, type Listener } from './outbox.js'
 export { escapeHtml } from './pages.js'

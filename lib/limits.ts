@@ -25,16 +25,21 @@ export interface RequestLimits {
   readonly answers: Limiter
 }
 
-const defaults: Record<keyof RequestLimits, { points: number; duration: number }> = {
+const defaults = {
   starts: { points: 600, duration: 60 },
   answers: { points: 600, duration: 60 },
-}
+} as const
+
+export const requestLimits = (given: Partial<RequestLimits> = {}): RequestLimits => limiters(defaults, given)
 
 /** The app's own limiters, and one in memory for each that it does not give. */
-export function requestLimits(given: Partial<RequestLimits> = {}): RequestLimits {
-  const inMemory = (name: keyof RequestLimits) =>
-    new RateLimiterMemory({ ...defaults[name], keyPrefix: `jit-${name}` })
-  return { starts: given.starts ?? inMemory('starts'), answers: given.answers ?? inMemory('answers') }
+export function limiters<N extends string>(
+  defaults: Readonly<Record<N, { readonly points: number; readonly duration: number }>>,
+  given: Partial<Record<N, Limiter>>,
+): Record<N, Limiter> {
+  const inMemory = (name: N) => new RateLimiterMemory({ ...defaults[name], keyPrefix: `jit-${name}` })
+  const names = Object.keys(defaults) as N[]
+  return Object.fromEntries(names.map((name) => [name, given[name] ?? inMemory(name)])) as Record<N, Limiter>
 }
 
 /**

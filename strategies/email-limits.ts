@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { RateLimiterMemory } from 'rate-limiter-flexible'
-import type { Limiter } from '../lib/index.js'
+import { type Limiter, limiters } from '../lib/index.js'
 
 /**
  * The limits of the e-mail method, each with its default. The defaults count in this process; several processes
@@ -37,11 +36,7 @@ const defaults: Record<keyof EmailLimits, { points: number; duration: number }> 
 export const limitNames = Object.keys(defaults) as readonly (keyof EmailLimits)[]
 
 /** The app's own limiters, and one in memory for each that it does not give. */
-export function withDefaults(given: Partial<EmailLimits>): EmailLimits {
-  const inMemory = (name: keyof EmailLimits) =>
-    new RateLimiterMemory({ ...defaults[name], keyPrefix: `jit-${name}` })
-  return Object.fromEntries(limitNames.map((name) => [name, given[name] ?? inMemory(name)])) as never
-}
+export const withDefaults = (given: Partial<EmailLimits>): EmailLimits => limiters(defaults, given)
 
 /** An address as a key of a limiter: a hash, so that the limiter's backend holds no list of people. */
 export const addressKey = (address: string) =>
