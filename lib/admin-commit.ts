@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Acting, type AdminFacts, administer, type Disconnect } from './administer.js'
 import type { Command, Verb } from './administer-command.js'
 import { emailHash, identityHash } from './audit.js'
 import { within } from './deadline.js'
 import { JitError } from './errors.js'
-import { type ProvisionPorts, provisionDefaults } from './provision.js'
+import { type ProvisionPorts, pause, provisionDefaults, unsettled } from './provision.js'
 import type { Directory, IdentityKey, Operation, Snapshot, Store } from './store.js'
 import type { StoreDirectory } from './store-directory.js'
 
@@ -41,7 +40,7 @@ export async function carryOut(ports: AdminPorts, command: Command | Disconnect,
   let refreshed = false
   let obstacle: unknown = 'no attempt was made'
   for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
-    if (attempt > 0) await delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
+    if (attempt > 0) await pause(attempt)
     if (performance.now() >= until) break
     try {
       const facts = await inTime(factsOf(ports, command))
@@ -82,12 +81,7 @@ export async function carryOut(ports: AdminPorts, command: Command | Disconnect,
       obstacle = error
     }
   }
-  const detail = obstacle instanceof Error ? obstacle.message : JSON.stringify(obstacle)
-  throw new JitError(
-    'unavailable',
-    `jit.admin.${command.verb} could not be settled in time; last obstacle: ${detail}`,
-    { cause: obstacle, correlationId: call.correlationId },
-  )
+  throw unsettled(`jit.admin.${command.verb}`, obstacle, call.correlationId)
 }
 
 /** Verbs that write an entry of the directory. */
@@ -129,7 +123,8 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
       ? (await store.load({ ...about, email: null, organizations: [] })).invitations
       : []
   const place = organization ?? invited[0]?.organization
-  const organizations = (whole && record?.memberships.map((member) => member.organization)) || []
+  const memberships = whole ? (record?.memberships ?? []) : []
+  const organizations = memberships.map((member) => member.organization)
   const snapshot = await store.load({
     ...about,
     email: overtakes ? (record?.user.verifiedEmail ?? null) : email,

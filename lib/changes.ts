@@ -1,6 +1,6 @@
 import type { AttributePlan } from './attributes.js'
 import { type Decision, eventsOf } from './audit.js'
-import { type AssertedIdentity, assertedOf } from './identity.js'
+import type { AssertedIdentity } from './identity.js'
 import type { Plan, Reason, SignIn } from './plan.js'
 import { type Organization, ownerRole } from './policy.js'
 import type { RolePlan } from './roles.js'
@@ -73,7 +73,7 @@ export function settledPlan(
           issuer,
           subject,
           digest: signIn.digest,
-          asserted: signIn.asserted ?? assertedOf(identity),
+          asserted: signIn.asserted,
         },
       ]
     : ops

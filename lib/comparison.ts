@@ -189,8 +189,8 @@ function plan(
       invitations: email ? invitations.filter((invitation) => invitation.email === email.address) : [],
       removed: [],
     },
-    ...{ domain, ownDomain: null, proof: null, otherWays: [], choices: new Map(), now },
-    ...{ digest: 'the same', hash: () => '', ids: { user: '', change: '', correlation: '' } },
+    ...{ domain, ownDomain: null, proof: null, otherWays: [], chosen: () => null, now },
+    ...{ asserted, digest: 'the same', hash: () => '', ids: { user: '', change: '', correlation: '' } },
   })
   for (const guard of planned.verdict === 'allow' ? (planned.changes?.guards ?? []) : []) {
     if (guard.guard === 'seats') counters.seatsUsed += guard.by

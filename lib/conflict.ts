@@ -43,8 +43,9 @@ export type OnConflict = (
   conflict: SignInConflict,
 ) => SignInConflict['outcomes'][number] | undefined | Promise<SignInConflict['outcomes'][number] | undefined>
 
-/** What was chosen, by {@link conflictKey}; null where it is left to the policy. */
-export type Choices = ReadonlyMap<string, string | null>
+/** What the app chose about a conflict; nothing where it is left to the policy. */
+export type Chosen = (conflict: SignInConflict) => string | null | undefined
 
-export const conflictKey = ({ kind, attribute }: Pick<SignInConflict, 'kind' | 'attribute'>) =>
+/** What a conflict is called, such as `seats_full` or `attribute_differs:title`. */
+export const conflictName = ({ kind, attribute }: Pick<SignInConflict, 'kind' | 'attribute'>) =>
   attribute === null ? kind : `${kind}:${attribute}`

@@ -1,7 +1,7 @@
 import { planAttributes } from './attributes.js'
 import { type Decision, eventsOf, type Hash } from './audit.js'
 import { type Settled, settledPlan } from './changes.js'
-import { type Choices, type ConflictOutcomes, conflictKey, type SignInConflict } from './conflict.js'
+import type { Chosen, ConflictOutcomes, SignInConflict } from './conflict.js'
 import type { Asserted, AssertedIdentity, Source } from './identity.js'
 import type { Connection, Organization, Provider } from './policy.js'
 import { givesNoRole, planRoles } from './roles.js'
@@ -107,13 +107,12 @@ export interface SignIn {
   readonly otherWays: readonly Source[]
   readonly snapshot: Snapshot
   /** What the app chose where a policy has a switch; what the policy says, where it is empty. */
-  readonly choices: Choices
+  readonly chosen: Chosen
   /** The keyed hash of what is private. */
   readonly hash: Hash
-  /** Of what the identity asserts, normalised. */
+  /** What the identity asserts, normalised, and its digest. */
+  readonly asserted: Asserted
   readonly digest: string
-  /** That itself, where it was made already. */
-  readonly asserted?: Asserted
   /** Milliseconds since the epoch. */
   readonly now: number
   /** Fresh ids, handed in so that planning stays pure. */
@@ -191,10 +190,11 @@ export function planSignIn(signIn: SignIn): Plan {
     outcomes: readonly [ConflictOutcomes[K], ...ConflictOutcomes[K][]],
     attribute: string | null = null,
   ): ConflictOutcomes[K] => {
-    const chosen = signIn.choices.get(conflictKey({ kind, attribute }))
-    const outcome = outcomes.find((name) => name === chosen) ?? outcomes[0]
     const about = { user: user?.id ?? null, organization: organization?.id ?? null, identity }
-    conflicts.push({ kind, attribute, outcomes, ...about, outcome } as SignInConflict & { outcome: string })
+    const conflict = { kind, attribute, outcomes, ...about } as SignInConflict
+    const chosen = signIn.chosen(conflict)
+    const outcome = outcomes.find((name) => name === chosen) ?? outcomes[0]
+    conflicts.push({ ...conflict, outcome })
     return outcome
   }
   const decision = (reason: Reason, of: string | null): Omit<Decision, 'facts'> => ({

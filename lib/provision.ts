@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { emailHash, type Hash, identityHash } from './audit.js'
-import { type Choices, conflictKey, type OnConflict } from './conflict.js'
+import { type Chosen, conflictName, type OnConflict, type SignInConflict } from './conflict.js'
 import { requestLimit, within } from './deadline.js'
 import { JitError } from './errors.js'
 import { AssertedIdentity, assertedOf, type Source } from './identity.js'
@@ -72,23 +72,16 @@ export async function provision(
   let refreshed = false
   let obstacle: unknown = 'no attempt was made'
   const choices = new Map<string, string | null>()
-  let chosenFor: string | null | undefined
+  const chosen: Chosen = (conflict) => choices.get(conflictKey(conflict))
   let hook: number | null = null
   try {
     for (let attempt = 0; attempt <= provisionDefaults.replans; attempt++) {
-      if (attempt > 0) await delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
+      if (attempt > 0) await pause(attempt)
       const left = until - performance.now()
       if (left <= 0) break
       try {
-        const signIn = await within(left, signInFacts(ports, identity, ids, proof, choices))
+        const signIn = await within(left, signInFacts(ports, identity, ids, proof, chosen))
         let plan = planSignIn(signIn)
-        const account = plan.conflicts[0]?.user ?? null
-        if (chosenFor !== undefined && chosenFor !== account) {
-          // It is another account by now, about which nobody was asked.
-          choices.clear()
-          plan = planSignIn(signIn)
-        }
-        if (plan.conflicts.length > 0) chosenFor = account
         while (ports.onConflict && plan.conflicts.some((conflict) => !choices.has(conflictKey(conflict)))) {
           hook ??= performance.now() + provisionDefaults.hook
           await choose(ports, plan, choices, Math.min(hook, until))
@@ -136,12 +129,22 @@ export async function provision(
   } finally {
     await lease?.release()
   }
-  const detail = obstacle instanceof Error ? obstacle.message : JSON.stringify(obstacle)
-  throw new JitError('unavailable', `the sign-in could not be settled in time; last obstacle: ${detail}`, {
-    cause: obstacle,
-    correlationId,
-  })
+  throw unsettled('the sign-in', obstacle, correlationId)
 }
+
+/** Before a plan is made anew: longer each time, and of a random length, so that rivals do not meet again. */
+export const pause = (attempt: number) => delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
+
+/** What is thrown where conflicts or unknown outcomes did not end in time. */
+export function unsettled(what: string, obstacle: unknown, correlationId: string): JitError {
+  const detail = obstacle instanceof Error ? obstacle.message : JSON.stringify(obstacle)
+  const message = `${what} could not be settled in time; last obstacle: ${detail}`
+  return new JitError('unavailable', message, { cause: obstacle, correlationId })
+}
+
+/** A choice is made for one account: if a plan made anew is about another, nobody has been asked about that. */
+const conflictKey = (conflict: SignInConflict) =>
+  JSON.stringify([conflictName(conflict), conflict.user, conflict.organization])
 
 /** Asks the app about the conflicts it was not asked about yet, and remembers what it chose. */
 async function choose(
@@ -154,7 +157,8 @@ async function choose(
     const key = conflictKey(conflict)
     if (choices.has(key)) continue
     choices.set(key, null)
-    const complain = (what: string) => warn(`onConflict ${what} about ${key}; the policy says "${outcome}"`)
+    const complain = (what: string) =>
+      warn(`onConflict ${what} about ${conflictName(conflict)}; the policy says "${outcome}"`)
     const left = until - performance.now()
     // A timer that ended the one before may have been a moment early.
     if (left < 2) {
@@ -179,7 +183,7 @@ export async function signInFacts(
   identity: IdentityFacts,
   ids: SignIn['ids'] = { user: 'new', change: 'none', correlation: 'none' },
   proof: Proof | null = null,
-  choices: Choices = new Map(),
+  chosen: Chosen = () => null,
 ): Promise<SignIn> {
   const { directory, store } = ports
   const hash = await ports.hash()
@@ -225,7 +229,7 @@ export async function signInFacts(
     proof,
     otherWays: await otherWays(directory, identity, snapshot, domain),
     snapshot,
-    choices,
+    chosen,
     hash,
     digest: hash(JSON.stringify(asserted)),
     asserted,

@@ -174,6 +174,39 @@ describe('When it is asked', () => {
     expect([asked, done.after.membership?.seat]).toEqual([['seats_full'], false])
   })
 
+  test('about one account: if the identity is another’s by the time of the commit, it is asked about that one', async () => {
+    const [ann, bob] = [await identity('ann'), await identity('bob')]
+    const [first, second] = [await signIn(ann, null), await signIn(bob, null)]
+    const [from, to] = [first.after.user, second.after.user]
+    const { source, issuer, subject } = ann
+    let moved = false
+    const moving: Store = {
+      ...store,
+      commit: async (changes) => {
+        if (!moved) {
+          moved = true
+          const ops = [
+            { op: 'identity.unlink', user: from.id, source, issuer, subject },
+            { op: 'identity.link', user: to.id, source, issuer, subject, at: 1 },
+          ] as const
+          const expect = [from, to].map(({ id, version }) => ({ user: id, version }))
+          await store.commit({ id: 'moved', expect, guards: [], ops, events: [] })
+        }
+        return store.commit(changes)
+      },
+    }
+    const asked: (string | null)[] = []
+    const hook: OnConflict = ({ user }) => {
+      asked.push(user)
+      return user === from.id ? 'idp' : 'app'
+    }
+    const done = await signIn(await identity('ann', { profile: { name: 'Renamed' } }), hook, {
+      store: moving,
+    })
+    expect(asked).toEqual([from.id, to.id])
+    expect([done.after.user.id, done.after.user.attributes.name]).toEqual([to.id, 'bob'])
+  })
+
   test('before anything is written or locked, and never while a commit is under way', async () => {
     await full()
     const steps: string[] = []

@@ -14,6 +14,7 @@ import type {
 } from 'passport-jit'
 import { assertIdentity, staticDirectory } from 'passport-jit'
 import { emailHash, identityHash } from '../../lib/audit.js'
+import { conflictName, type SignInConflict } from '../../lib/conflict.js'
 import { assertedOf } from '../../lib/identity.js'
 import { type Plan, planSignIn, type SignIn } from '../../lib/plan.js'
 
@@ -127,7 +128,8 @@ export interface Given {
 
 /** What does not depend on the way in. */
 function common(identity: AssertedIdentity, given: Given, organization: Organization) {
-  const digest = hash(JSON.stringify(assertedOf(identity)))
+  const asserted = assertedOf(identity)
+  const digest = hash(JSON.stringify(asserted))
   const hashes = {
     identity: identityHash(hash, identity),
     address: emailHash(hash, identity.email?.address ?? ''),
@@ -159,8 +161,9 @@ function common(identity: AssertedIdentity, given: Given, organization: Organiza
     proof: given.proof ?? null,
     otherWays: given.otherWays ?? [],
     snapshot,
-    choices: new Map(Object.entries(given.choices ?? {})),
+    chosen: (conflict: SignInConflict) => given.choices?.[conflictName(conflict)],
     hash,
+    asserted,
     digest,
     now: 2000,
     ids: { user: 'new', change: 'change', correlation: 'correlation' },
