@@ -28,10 +28,11 @@ export {
   type Omission,
   type Source,
 } from './identity.js'
-export { createJit, type Jit, type JitOptions, type LogEntry } from './jit.js'
+export { createJit, type Jit } from './jit.js'
 export type { Audit } from './ledger.js'
 export { clientKey, count, type Limiter, limiters, type RequestLimits } from './limits.js'
 export type { AuthenticateOptions, Handler, ProvisionOptions } from './middleware.js'
+export type { JitOptions, LogEntry } from './options.js'
 export { type Deliveries, DeliveryError, type Listener } from './outbox.js'
 export { escapeHtml } from './pages.js'
 export type { DenyReason, DomainFacts, Outcome, Plan, Proof, Reason, TraceEntry } from './plan.js'
