@@ -1,14 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { memoryStore } from 'passport-jit/stores/memory'
 import { postgresStore } from 'passport-jit/stores/postgres'
-import { type SqliteStore, sqliteStore } from 'passport-jit/stores/sqlite'
 import type { StoreFixture } from 'passport-jit/testing'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { needs, type PostgresService, postgres } from '../rig/services.js'
+import { sqliteFixture } from '../rig/sqlite.js'
 
 type Factory = () => Promise<StoreFixture>
 
@@ -17,27 +14,12 @@ async function memory(): Promise<StoreFixture> {
   return { store, another: async () => store, close: async () => {} }
 }
 
-async function sqlite(): Promise<StoreFixture> {
-  const directory = mkdtempSync(join(tmpdir(), 'jit-sqlite-'))
-  const opened: SqliteStore[] = []
-  const open = () => {
-    const store = sqliteStore({ file: join(directory, 'jit.db') })
-    opened.push(store)
-    return store
-  }
-  const close = async () => {
-    for (const store of opened) store.close()
-    rmSync(directory, { recursive: true })
-  }
-  return { store: open(), another: async () => open(), close }
-}
-
 const service = await postgres()
 
 /** The tests of `body` on each store; `another` is the same data through connections of its own. */
 export function onEveryStore(body: (factory: Factory) => void): void {
   describe('memory', () => body(memory))
-  describe('sqlite', () => body(sqlite))
+  describe('sqlite', () => body(sqliteFixture))
   needs('PostgreSQL', service, (found) => onPostgres(found, body))
 }
 

@@ -1,23 +1,14 @@
 import { assertIdentity, JitError, type Store } from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { memoryStore } from 'passport-jit/stores/memory'
 import { expect, test } from 'vitest'
-import { createJit } from '../../lib/jit.js'
 import { provision } from '../../lib/provision.js'
-import { provisionPorts } from '../rig/ports.js'
+import { prepared } from '../rig/ports.js'
 import { entries } from '../tables/facts.js'
 
 async function setUp(wrap: (store: Store) => Store) {
   const { directory } = await entries()
   const store = memoryStore()
-  const fails = () => Promise.reject(new Error('not part of this test'))
-  await createJit({
-    baseUrl: 'http://localhost',
-    store,
-    lock: memoryLock(),
-    once: memoryOnce(),
-    directory,
-    strategies: [{ protocol: 'oidc', attemptKey: () => undefined, begin: fails, complete: fails }],
-  }).ready()
+  const ports = await prepared(store, directory)
   const stranger = assertIdentity({
     source: 'connection:c',
     sourceVersion: (await directory.connection('c'))!.version,
@@ -26,8 +17,7 @@ async function setUp(wrap: (store: Store) => Store) {
     email: 'ann@nowhere.example',
     at: Date.now(),
   })
-  const ports = provisionPorts(wrap(store), directory)
-  const refused = await provision(ports, stranger).catch((error) => error)
+  const refused = await provision({ ...ports, store: wrap(store) }, stranger).catch((error) => error)
   return { refused, events: (await store.events()).rows }
 }
 

@@ -19,28 +19,13 @@ import {
   userCreate,
   world,
 } from '../contract/store-world.js'
+import { sqliteFixture } from '../rig/sqlite.js'
 
 describe('sqlite, a file', () => {
   storeContract({
     describe,
     test,
-    factory: async () => {
-      const directory = mkdtempSync(join(tmpdir(), 'jit-sqlite-'))
-      const opened: SqliteStore[] = []
-      const open = () => {
-        const store = sqliteStore({ file: join(directory, 'jit.db') })
-        opened.push(store)
-        return store
-      }
-      return {
-        store: open(),
-        another: async () => open(),
-        close: async () => {
-          for (const store of opened) store.close()
-          rmSync(directory, { recursive: true })
-        },
-      }
-    },
+    factory: sqliteFixture,
   })
 })
 
