@@ -30,7 +30,9 @@ export function invite(
   )
   if (waiting) return { ops: [], invitation: waiting.id }
   const id = ids.invitation
-  const made = { id, organization, email, role, at: now, expiresAt: now + expiresIn }
+  // Newer than the removal it is to lift, which a process with another clock may have dated.
+  const at = Math.max(now, taken + 1)
+  const made = { id, organization, email, role, at, expiresAt: now + expiresIn }
   return { policy, invitation: id, ops: [{ op: 'invitation.create', ...made }] }
 }
 

@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { JitError } from './errors.js'
 import type { Source } from './identity.js'
 import type { Once } from './store.js'
 import type { AttemptId } from './strategy.js'
@@ -58,17 +59,28 @@ export async function putSealed(once: Once, kind: Sealed, token: string, value: 
   )
 }
 
-/** Takes the value of a token once; null where there is none, it expired, or the token is not one of ours. */
+/**
+ * Takes the value of a token once; null where there is none, it expired, or the token is not one of ours.
+ * @throws JitError `unavailable` where the backend gives back something else than was put there
+ */
 export async function takeSealed<T>(once: Once, kind: Sealed, token: string): Promise<T | null> {
   if (!/^[A-Za-z0-9_-]{43}$/.test(token)) return null
   const stored = await once.take(`${kind}:${digest(`${kind} name`, token).toString('base64url')}`)
   if (stored === null) return null
+  return JSON.parse(open(stored, kind, token)) as T
+}
+
+function open(stored: string, kind: Sealed, token: string): string {
   const sealed = Buffer.from(stored, 'base64url')
-  const decipher = createDecipheriv('aes-256-gcm', digest(`${kind} key`, token), sealed.subarray(0, 12))
-  decipher.setAuthTag(sealed.subarray(-16))
-  return JSON.parse(
-    Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString('utf8'),
-  ) as T
+  try {
+    const key = digest(`${kind} key`, token)
+    const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, 12), { authTagLength: 16 })
+    decipher.setAuthTag(sealed.subarray(-16))
+    return Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString('utf8')
+  } catch (cause) {
+    const message = `what "once" gave back for this ${kind} is not what was put there`
+    throw new JitError('unavailable', message, { cause })
+  }
 }
 
 /**

@@ -84,6 +84,9 @@ export const identityHash = (hash: Hash, identity: { source: string; issuer: str
 /** The hash of an address. */
 export const emailHash = (hash: Hash, address: string) => hash(JSON.stringify(['email', address]))
 
+/** The hash of an attribute's value, which a person may choose: no text of theirs hashes like what is none. */
+export const attributeHash = (hash: Hash, value: string) => hash(JSON.stringify(['attribute', value]))
+
 /**
  * The events of a decision, derived from what it writes; a refusal writes nothing and is one event.
  * @param before users as they were, for what changes about them
@@ -164,7 +167,7 @@ function factOf(op: Operation, hash: Hash, before: readonly User[]): Fact[] {
     detail: Record<string, unknown> = {},
   ): Fact[] => [{ type, user, organization, detail }]
   const address = (value: string | null) => (value === null ? null : emailHash(hash, value))
-  const text = (value: string | undefined) => (value === undefined ? null : hash(value))
+  const text = (value: string | undefined) => (value === undefined ? null : attributeHash(hash, value))
   switch (op.op) {
     case 'user.create':
       return fact('created', op.id, null, {

@@ -16,6 +16,7 @@ import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } fro
 import { readIncoming } from './incoming.js'
 import { clientKey, clientOf, count, type RequestLimits } from './limits.js'
 import type { Outbound } from './outbound.js'
+import { idPattern } from './policy.js'
 import type { Directory, Once } from './store.js'
 import { type Attempt, type Entry, type Services, type Strategy, single } from './strategy.js'
 
@@ -32,12 +33,16 @@ export interface AuthenticatePorts {
   readonly now: () => number
   readonly outbound: Outbound
   readonly limits: RequestLimits
+  /** When this request is given up, on the clock of `performance.now()`. */
+  readonly until: (req: IncomingMessage) => number
 }
 
 /** A connection or provider, and the path its answers come back to. */
 export interface Route {
   readonly source: Source
   readonly callback: string
+  /** Of the Passport strategy that was asked by name; it serves its own protocol and no other. */
+  readonly protocol?: string
 }
 
 /** What a step of a sign-in asks of the response. */
@@ -87,7 +92,7 @@ export async function begin(
 ): Promise<Extract<Step, { kind: 'redirect' }>> {
   await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const entry = await enabledEntry(ports, route.source)
-  const strategy = strategyFor(ports, entry)
+  const strategy = strategyFor(ports, entry, route)
   const id = newToken()
   const { redirect, secrets } = await guarded(route, 'idp_unreachable', (signal) =>
     strategy.begin(entry, id, services(ports, entry, route, signal)),
@@ -119,9 +124,9 @@ export async function finish(
   route: Route,
 ): Promise<Step> {
   await count(ports.limits, 'answers', clientKey(clientOf(req)))
-  const incoming = await readIncoming(req)
+  const incoming = await readIncoming(req, ports.until(req))
   const entry = await enabledEntry(ports, route.source)
-  const strategy = strategyFor(ports, entry)
+  const strategy = strategyFor(ports, entry, route)
   const ticket = single(incoming.body ?? incoming.query, 'ticket')
   if (ticket !== undefined) return redeem(ports, req, res, entry, route, incoming.method, ticket)
 
@@ -241,6 +246,8 @@ const idOf = (source: Source) => source.slice(source.indexOf(':') + 1)
 
 async function enabledEntry(ports: AuthenticatePorts, source: Source): Promise<Entry> {
   const id = idOf(source)
+  // What no id can be is neither looked for nor repeated in the log; on the app's own routes anybody may have typed it.
+  if (!idPattern.test(id)) throw new JitError('connection_unknown', 'what was asked for can be nobody’s id')
   if (source.startsWith('provider:')) {
     const provider = await ports.directory.provider(id)
     if (provider?.protocol === 'social') return provider
@@ -259,7 +266,13 @@ async function enabledEntry(ports: AuthenticatePorts, source: Source): Promise<E
   return connection
 }
 
-function strategyFor(ports: AuthenticatePorts, entry: Entry): Strategy {
+function strategyFor(ports: AuthenticatePorts, entry: Entry, { protocol }: Route): Strategy {
+  if (protocol !== undefined && protocol !== entry.protocol) {
+    throw new JitError(
+      'config_invalid',
+      `passport.authenticate("${protocol}") cannot serve "${entry.id}", which speaks ${entry.protocol}; use passport.authenticate("${entry.protocol}")`,
+    )
+  }
   const strategy = ports.strategies.get(entry.protocol)
   if (strategy) return strategy
   throw new JitError(

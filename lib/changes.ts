@@ -12,6 +12,7 @@ import type {
   InvitationFacts,
   Membership,
   Operation,
+  Snapshot,
   Tombstone,
   UserFacts,
 } from './store.js'
@@ -36,8 +37,10 @@ export interface Settled {
   readonly accepted: readonly InvitationFacts[]
   /** Tombstones that an invitation lifts. */
   readonly lifted: readonly Tombstone[]
-  /** Hashes of a removed user that an invitation lifts. */
-  readonly restored: readonly string[]
+  /** Hashes by which this person would be known to be removed, where an account is made or claimed. */
+  readonly hashes: readonly string[]
+  /** Removals of a user that an invitation lifts. */
+  readonly restored: Snapshot['removed']
   readonly roles: RolePlan
   readonly attributes: AttributePlan | null
   readonly adopted: AssertedIdentity['email']
@@ -149,7 +152,7 @@ function operations(
       at,
     })
   }
-  for (const hash of settled.restored) ops.push({ op: 'removed.remove', hash })
+  for (const { hash, at: until } of settled.restored) ops.push({ op: 'removed.remove', hash, until })
   for (const key of settled.former) ops.push({ op: 'identity.unlink', user: id, ...key })
   if (links) {
     const { source, issuer, subject } = identity
@@ -196,6 +199,8 @@ function guardsOf({ way }: SignIn, settled: Settled, user: string): Guard[] {
   if (joins && roles.after.some(({ role }) => role === ownerRole)) {
     guards.push({ guard: 'owners', organization: organization!.id, by: 1 })
   }
+  // Who was made and removed since this was planned has no version left that would miss.
+  if (settled.hashes.length > 0) guards.push({ guard: 'unremoved', hashes: settled.hashes })
   return guards
 }
 

@@ -124,7 +124,8 @@ function asWritten(store: Store, directory: Directory): Store {
         connection: connection
           ? {
               ...(snapshot.connection ?? { epoch: 0, held: null }),
-              ...{ id: connection.id, version: connection.version, enabled: connection.enabled },
+              ...{ id: connection.id, organization: connection.organization },
+              ...{ version: connection.version, enabled: connection.enabled },
             }
           : snapshot.connection,
       }

@@ -5,6 +5,8 @@ import { JitError } from './errors.js'
 import { contradictions, nearest, warnings } from './lint.js'
 import { type Connection, directorySchema, type Organization, ownerRole, type Provider } from './policy.js'
 import { presetOf } from './presets.js'
+import type { Snapshot } from './store.js'
+import { blanked } from './vault.js'
 
 /** A configuration that was checked as a whole: frozen entries with their versions and all secrets in place. */
 export interface Configuration {
@@ -88,11 +90,35 @@ function soundEntries(input: unknown): z.output<typeof directorySchema> {
   }
 }
 
-/** An entry, frozen, with a hash of its content as its version. */
-export function versioned<T extends object>(entry: T): T & { readonly version: string } {
-  const version = createHash('sha256').update(JSON.stringify(entry)).digest('base64url').slice(0, 22)
-  return deepFreeze({ ...entry, version })
+/**
+ * Whoever its identity provider spoke for would come along, so a connection stays with its organization.
+ * @param known what the store has of each, by id
+ * @throws JitError `config_invalid` naming each that moved, and the ways out
+ */
+export function refuseMoved(
+  connections: readonly Pick<Connection, 'id' | 'organization'>[],
+  known: ReadonlyMap<string, Snapshot>,
+  again: 'start' | 'import',
+): void {
+  const problems = connections.flatMap(({ id, organization }) => {
+    const before = known.get(id)?.connection?.organization ?? organization
+    return before === organization
+      ? []
+      : `connection "${id}" of organization "${organization}" belongs to organization "${before}" in the store; give it another id, or leave it out, delete it with jit.admin.deleteConnection, and ${again} again`
+  })
+  if (problems.length > 0) throw new JitError('config_invalid', problems.join('; '), { problems })
 }
+
+/**
+ * An entry, frozen, with a hash of its content as its version. Its secrets are left out: versions are kept in the
+ * clear, and by a hash over it a weak secret could be guessed. One that changed comes with a restart.
+ */
+export const versioned = <T extends object>(entry: T): T & { readonly version: string } =>
+  deepFreeze({ ...entry, version: versionOf(blanked(entry)) })
+
+/** A hash of content without a secret in the clear. */
+export const versionOf = (content: object): string =>
+  createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 22)
 
 /** Secrets by reference become their values; an unset variable is a problem that names it. */
 function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[], where = ''): T {

@@ -37,7 +37,7 @@ export async function directoryFromFile(
     }
   }
   for (const connection of entries(input, 'connections')) {
-    const where = `connection "${connection.id}"`
+    const where = `connection "${typeof connection.id === 'string' ? connection.id : '?'}"`
     await load(connection, 'idpMetadata', where, /^\s*</)
     for (const use of ['signing', 'decryption']) {
       for (const [index, pair] of entries(connection.sp, use).entries()) {

@@ -26,7 +26,7 @@ export async function discoverWays(
   res: ServerResponse,
 ): Promise<void> {
   await count(ports.limits, 'starts', clientKey(clientOf(req)))
-  const { body } = await readIncoming(req, 'form or JSON')
+  const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
   const returnTo = returnAddress(single(body, 'returnTo'), ports.returnTo)
   const ways = await waysIn(ports, email.domain, returnTo)
@@ -59,7 +59,8 @@ export async function mailCode(
   req: PassportRequest,
   res: ServerResponse,
 ): Promise<void> {
-  const { body } = await readIncoming(req, 'form or JSON')
+  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
   await enabledEmail(ports)
   const returnTo = returnAddress(single(body, 'returnTo'), ports.returnTo)
@@ -91,7 +92,7 @@ export async function redeemCode(
   req: PassportRequest,
   res: ServerResponse,
 ): Promise<void> {
-  const incoming = await readIncoming(req, 'form or JSON')
+  const incoming = await readIncoming(req, ports.until(req), 'form or JSON')
   if (incoming.method === 'GET') {
     // Scanners and previews follow links, so a GET neither consumes nor signs in.
     const link = single(incoming.query, 'link')

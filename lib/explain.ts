@@ -34,6 +34,7 @@ const sentences: Readonly<Record<Rule, Readonly<Record<string, string>>>> = {
   status: {
     active: 'account and membership are not suspended',
     none: 'there is no account that could be suspended',
+    not_told: 'nobody is told before the address is proved',
     user_suspended: 'refused: the account is suspended',
     membership_suspended: 'refused: the membership is suspended',
   },

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { configure, versioned } from './configuration.js'
+import { configure, entries, refuseMoved, versionOf } from './configuration.js'
 import { JitError } from './errors.js'
 import { candidates, type DirectoryInput, type Provider } from './policy.js'
-import type { Policies } from './policy-change.js'
-import type { CommitResult, Directory, EntryRow, KnownEntries, Operation, Store } from './store.js'
+import { type Policies, readEntries } from './policy-change.js'
+import type { CommitResult, Directory, EntryRow, KnownEntries, Operation, Snapshot, Store } from './store.js'
 import type { Vault } from './vault.js'
 
 interface ImportPorts {
   readonly store: Store
   readonly vault: Vault
   readonly env: NodeJS.ProcessEnv | undefined
+  /** Whether connections may ask by plain http, and this machine. */
+  readonly allowInsecureRequests: boolean
   /** The app-wide ways in, about which the linter knows something to say. */
   readonly providers: readonly Provider[]
   /** Throws where policies that are to come must be looked at first. */
@@ -19,8 +21,10 @@ interface ImportPorts {
 
 type Kept = { readonly id: string; readonly organization: string; readonly enabled: boolean }
 
-/** Writes to the entries of the store, each once: whoever calls tries a conflict again. */
-export function importer({ store, vault, env, providers, accepted }: ImportPorts) {
+/** Writes to the entries of the store, each once: whoever lands it tries again, from the start. */
+export function importer(ports: ImportPorts) {
+  const { store, vault, env, providers, accepted } = ports
+
   const commit = (ops: readonly Operation[]): Promise<CommitResult> =>
     ops.length === 0
       ? Promise.resolve({ committed: true })
@@ -45,7 +49,7 @@ export function importer({ store, vault, env, providers, accepted }: ImportPorts
       .filter((entry) => !unchanged(rows.get(entry.id), entry))
       .map((entry) => {
         const { id, name, status, seatLimit, domains } = entry
-        const { version } = versioned(entry)
+        const version = versionOf(entry)
         const kept = { entry: JSON.stringify(entry), domains }
         return { op: 'organization.put', id, version, name, status, seatLimit, kept } satisfies Operation
       })
@@ -59,7 +63,26 @@ export function importer({ store, vault, env, providers, accepted }: ImportPorts
       ...connectionPuts.filter(({ id }) => !connectionRows.has(id)),
     ]
     const written = [...organizationPuts, ...connectionPuts].map(({ id }) => id)
-    return { result: await commit(ops), outcome: { written, warnings } }
+    const land = async () => {
+      const result = await commit(ops)
+      if (!result.committed && result.conflict.kind === 'key' && result.conflict.key === 'connection') {
+        await requireUnmoved(connectionPuts.filter(({ id }) => !connectionRows.has(id)))
+      }
+      return result
+    }
+    return { land, written, warnings }
+  }
+
+  /**
+   * A row without an entry, which a static directory left, is seen by the commit alone.
+   * @throws JitError `config_invalid` for those of another organization
+   */
+  async function requireUnmoved(puts: readonly Pick<Kept, 'id' | 'organization'>[]): Promise<void> {
+    const known = new Map<string, Snapshot>()
+    for (const { id } of puts) {
+      known.set(id, await store.load({ source: `connection:${id}`, email: null, organizations: [] }))
+    }
+    refuseMoved(puts, known, 'import')
   }
 
   /**
@@ -67,7 +90,7 @@ export function importer({ store, vault, env, providers, accepted }: ImportPorts
    * @throws JitError `config_invalid` with every problem
    */
   async function checked(source: DirectoryInput | Pick<Directory, 'entries'>) {
-    const read = (source as Pick<Directory, 'entries'> | null)?.entries
+    const read = readEntries(source)
     const input = {
       ...(read
         ? {
@@ -78,7 +101,8 @@ export function importer({ store, vault, env, providers, accepted }: ImportPorts
       email: { enabled: providers.some(({ protocol }) => protocol === 'email') },
       social: providers.flatMap((provider) => (provider.protocol === 'social' ? [plain(provider)] : [])),
     }
-    const alone = configure(input, 'imported entries', env ?? {})
+    const forDevelopment = ports.allowInsecureRequests ? [] : insecure(input)
+    const alone = configure(input, 'imported entries', env ?? {}, forDevelopment)
     const organizations = alone.organizations.map(withoutVersion)
     const connections = alone.connections.map(withoutVersion)
     const patterns = [
@@ -117,8 +141,8 @@ export function importer({ store, vault, env, providers, accepted }: ImportPorts
         const sealed = vault.seal(vault.open(entry, row.id), row.id)
         return connectionPut(entry, sealed, row.version)
       })
-    const outcome = { count: puts.length, last: rows.at(-1)?.id ?? null }
-    return { result: await commit(puts), outcome }
+    const written = puts.map(({ id }) => id)
+    return { land: () => commit(puts), written, last: rows.at(-1)?.id ?? null }
   }
 
   /** What enables or disables a kept connection, over the entry as it is now; null where it is so already. */
@@ -139,19 +163,22 @@ const byId = (a: { readonly id: string }, b: { readonly id: string }) => (a.id <
 
 /** @throws JitError `config_invalid`; the parser's own message would quote the entry. */
 export function entryOf(kind: string, { id, entry }: EntryRow): object {
+  let found: unknown
   try {
-    return JSON.parse(entry) as object
+    found = JSON.parse(entry)
   } catch {
     throw new JitError('config_invalid', `${kind} "${id}" in the store is not JSON`)
   }
+  if (typeof found === 'object' && found !== null) return found
+  throw new JitError('config_invalid', `${kind} "${id}" in the store is no object`)
 }
 
 /**
- * The version is that of the encrypted entry: beside a secret, a hash of its plain text would let a weak one be
- * guessed. `over` keeps the version of an entry whose content stays.
+ * The version is that of the encrypted entry, so that a secret that changed shows in it. `over` keeps the version of
+ * an entry whose content stays.
  */
 function connectionPut({ id, organization, enabled }: Kept, sealed: object, over?: string) {
-  const version = over ?? versioned(sealed).version
+  const version = over ?? versionOf(sealed)
   const kept = { entry: JSON.stringify(sealed), ...(over !== undefined && { over }) }
   return { op: 'connection.put', id, organization, version, enabled, kept } satisfies Operation
 }
@@ -164,6 +191,15 @@ function withoutVersion<T extends object>(entry: T): Omit<T, 'version'> {
   const { version: _, ...rest } = entry as T & { version?: string }
   return rest
 }
+
+/** Connections whose word alone would have this machine asked. */
+const insecure = (input: object): string[] =>
+  entries(input, 'connections')
+    .filter(({ allowInsecureRequests }) => allowInsecureRequests === true)
+    .map(
+      ({ id }) =>
+        `connection "${id}": allowInsecureRequests: leave it out; for development, storeDirectory({ allowInsecureRequests: true }) lets it be imported`,
+    )
 
 /** Organizations that the input does not name, as owners of domains that it does. */
 function neighbours({ owners }: KnownEntries, named: ReadonlySet<string>) {

@@ -1,17 +1,35 @@
 import type { IncomingMessage } from 'node:http'
+import { within } from './deadline.js'
 import { JitError } from './errors.js'
 import type { Incoming } from './strategy.js'
 
 /** Largest body of a callback in bytes; signed answers with hundreds of groups stay well below. */
 export const bodyLimit = 1024 * 1024
 
+/** Most parameters of a query or a form; no protocol here has twenty, and what goes through them must end. */
+const mostFields = 100
+
 /**
  * Reads a callback request. Before body parsers it reads the form itself; behind one it takes `req.body`.
+ * @param until when a body that still arrives is given up, on the clock of `performance.now()`
  * @throws JitError `answer_too_large`, `answer_malformed`, `body_consumed`, `method_not_allowed`
  */
 export async function readIncoming(
   req: IncomingMessage & { body?: unknown },
+  until: number,
   accepts: 'form' | 'form or JSON' = 'form',
+): Promise<Incoming> {
+  const incoming = await read(req, until, accepts)
+  for (const { size } of [incoming.query, incoming.body ?? incoming.query]) {
+    if (size > mostFields) throw new JitError('answer_malformed', `there are ${size} parameters`)
+  }
+  return incoming
+}
+
+async function read(
+  req: IncomingMessage & { body?: unknown },
+  until: number,
+  accepts: 'form' | 'form or JSON',
 ): Promise<Incoming> {
   const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
   if (req.method === 'GET') return { method: 'GET', query, body: null }
@@ -19,8 +37,7 @@ export async function readIncoming(
   if (req.method !== 'POST') {
     throw new JitError('method_not_allowed', `an answer comes by GET or POST, not by ${req.method}`)
   }
-  if (req.body !== undefined && req.body !== null)
-    return { method: 'POST', query, body: fromParsed(req.body) }
+  if (wasParsed(req)) return { method: 'POST', query, body: fromParsed(req.body) }
   if (req.readableEnded || req.readableDidRead) {
     throw new JitError(
       'body_consumed',
@@ -29,7 +46,7 @@ export async function readIncoming(
   }
   const type = (req.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
   if (type === 'application/json' && accepts === 'form or JSON') {
-    return { method: 'POST', query, body: fromParsed(json(await text(req))) }
+    return { method: 'POST', query, body: fromParsed(json(await text(req, until))) }
   }
   if (type !== 'application/x-www-form-urlencoded') {
     req.resume()
@@ -38,10 +55,16 @@ export async function readIncoming(
       `expected a form (application/x-www-form-urlencoded), got "${type}"`,
     )
   }
-  return { method: 'POST', query, body: new URLSearchParams(await text(req)) }
+  return { method: 'POST', query, body: new URLSearchParams(await text(req, until)) }
 }
 
-async function text(req: IncomingMessage): Promise<string> {
+/** A parser of Express 4 leaves an empty object for a body of a type it does not read, and the body unread. */
+function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown }): boolean {
+  if (body === undefined || body === null) return false
+  return readableDidRead || typeof body !== 'object' || Object.keys(body).length > 0
+}
+
+async function text(req: IncomingMessage, until: number): Promise<string> {
   const tooLarge = () => {
     req.resume()
     return new JitError('answer_too_large', `the body is larger than ${bodyLimit} bytes`)
@@ -49,12 +72,15 @@ async function text(req: IncomingMessage): Promise<string> {
   if (Number(req.headers['content-length'] ?? 0) > bodyLimit) throw tooLarge()
   const chunks: Buffer[] = []
   let size = 0
-  try {
+  const arrived = async () => {
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += (chunk as Buffer).length
       if (size > bodyLimit) break
       chunks.push(chunk as Buffer)
     }
+  }
+  try {
+    await within(until - performance.now(), arrived(), 'the rest of it did not arrive in time')
   } catch (cause) {
     throw new JitError('answer_malformed', 'the body ended early', { cause })
   }
@@ -77,7 +103,8 @@ function fromParsed(body: unknown): URLSearchParams {
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(body)) {
     for (const entry of Array.isArray(value) ? value : [value]) {
-      if (typeof entry !== 'string') throw new JitError('answer_malformed', `the field "${name}" is not text`)
+      // Its name is a stranger's too, and is not repeated in the log.
+      if (typeof entry !== 'string') throw new JitError('answer_malformed', 'a field of the form is not text')
       form.append(name, entry)
     }
   }

@@ -11,7 +11,7 @@ import { type Hypothesis, suppose } from './hypothesis.js'
 import { type Audit, audit, sealing } from './ledger.js'
 import { requestLimits } from './limits.js'
 import * as middleware from './middleware.js'
-import { checkEntries, type JitOptions, readOptions } from './options.js'
+import { checkEntries, type JitOptions, type LogEntry, readOptions } from './options.js'
 import { outbound } from './outbound.js'
 import { type Deliveries, deliveries, delivering } from './outbox.js'
 import { usePassport } from './passport.js'
@@ -67,8 +67,8 @@ export interface Jit {
 export function createJit(options: JitOptions): Jit {
   const { baseUrl, path, returnTo, revocations: limit, ...parsed } = readOptions(options)
   const out = outbound(parsed.outbound, options.fetch)
-  const log = options.log ?? ((entry) => console.error(JSON.stringify(entry)))
-  const now = options.now ?? Date.now
+  const log = unfailing(options.log)
+  const now = telling(options.now ?? Date.now)
   const strategies = new Map<string, Strategy>()
   let email: EmailStrategy | null = null
   for (const strategy of options.strategies) {
@@ -153,6 +153,8 @@ export function createJit(options: JitOptions): Jit {
         })
         .catch((cause) => {
           starting = null
+          // What no time mends is told as what it is.
+          if (cause instanceof JitError && cause.code === 'config_invalid') throw cause
           throw new JitError(
             'unavailable',
             `the store could not be prepared: ${cause instanceof Error ? cause.message : cause}`,
@@ -202,6 +204,24 @@ export function createJit(options: JitOptions): Jit {
     ready: ports.ready,
     warnings,
     refusals: () => ({ ...counters }),
+  }
+}
+
+/** What the app's log throws, at once or later, must not undo what it was told of; that goes to standard error then. */
+function unfailing(log: JitOptions['log']): NonNullable<JitOptions['log']> {
+  const print = (entry: LogEntry) => console.error(JSON.stringify(entry))
+  if (!log) return print
+  return (entry) => {
+    new Promise((resolve) => resolve(log(entry))).catch(() => print(entry))
+  }
+}
+
+/** Compared with a time that is no number nothing has passed, so a clock that tells none is refused. */
+function telling(clock: () => number): () => number {
+  return () => {
+    const at = clock()
+    if (Number.isFinite(at)) return at
+    throw new JitError('config_invalid', 'createJit({ now }) must give milliseconds since the epoch')
   }
 }
 

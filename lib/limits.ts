@@ -1,6 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
+import ipaddr from 'ipaddr.js'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { within } from './deadline.js'
 import { JitError } from './errors.js'
 
 /**
@@ -17,8 +19,9 @@ export interface Limiter {
  */
 export interface RequestLimits {
   /**
-   * Starts of sign-ins and questions of discovery by one client in a minute: 600, because an office may share one
-   * address. Behind a proxy set Express's `trust proxy`, or everybody is one client.
+   * Starts of sign-ins, mailed codes among them, and whatever else reads the directory for anybody (discovery,
+   * metadata, the page that offers ways to prove an account), by one client in a minute: 600, because an office may
+   * share one address. Behind a proxy set Express's `trust proxy`, or everybody is one client.
    */
   readonly starts: Limiter
   /** Answers of identity providers that one client brings, in a minute: 600. */
@@ -32,6 +35,9 @@ const defaults = {
 
 export const requestLimits = (given: Partial<RequestLimits> = {}): RequestLimits => limiters(defaults, given)
 
+/** How long a limiter may take, in milliseconds. */
+const limiterWait = 1_000
+
 /** The app's own limiters, and one in memory for each that it does not give. */
 export function limiters<N extends string>(
   defaults: Readonly<Record<N, { readonly points: number; readonly duration: number }>>,
@@ -44,8 +50,8 @@ export function limiters<N extends string>(
 
 /**
  * Counts one request, or refuses it.
- * @throws JitError `too_many_requests` with how long to wait; `unavailable` where the limiter's backend fails,
- *   because a limit that cannot be asked is no limit.
+ * @throws JitError `too_many_requests` with how long to wait; `unavailable` where the limiter's backend fails
+ *   or does not answer in a second, because a limit that cannot be asked is no limit.
  */
 export async function count<L extends { readonly [K in keyof L]: Limiter }>(
   limits: L,
@@ -53,7 +59,7 @@ export async function count<L extends { readonly [K in keyof L]: Limiter }>(
   key: string,
 ): Promise<void> {
   try {
-    await limits[name].consume(key)
+    await within(limiterWait, Promise.resolve(limits[name].consume(key)), 'it did not answer in time')
   } catch (refusal) {
     const wait = (refusal as { msBeforeNext?: unknown } | null)?.msBeforeNext
     if (refusal instanceof Error || typeof wait !== 'number') {
@@ -71,20 +77,18 @@ export const clientOf = (req: IncomingMessage & { ip?: string }) => req.ip ?? re
 
 /**
  * A client as a key of a limiter: an IPv4 address, or the /64 network of an IPv6 one, which is the least that a
- * household gets and all of which one machine can use (RFC 6177 §2, RFC 4291 §2.5.4).
+ * household gets and all of which one machine can use (RFC 6177 §2, RFC 4291 §2.5.4). A port, which some proxies
+ * add, is not part of it: a client has as many as it likes.
  */
 export function clientKey(ip: string): string {
-  const plain = ip.split('%')[0]!.toLowerCase()
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain)?.[1]
-  if (mapped) return mapped
-  if (isIP(plain) !== 6) return plain
-  const [head = '', tail] = plain.split('::')
-  const left = head.split(':').filter(Boolean)
-  const right = (tail ?? '').split(':').filter(Boolean)
-  const zeros = tail === undefined ? 0 : 8 - left.length - right.length
-  const groups = [...left, ...Array<string>(Math.max(0, zeros)).fill('0'), ...right]
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`
+  const plain = ip
+    .replace(/^\[(.*)\](?::\d+)?$/, '$1')
+    .replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, '$1')
+    .replace(/%.*$/, '')
+    .toLowerCase()
+  if (!isIP(plain)) return plain
+  const address = ipaddr.process(plain)
+  if (address instanceof ipaddr.IPv4) return address.toString()
+  const network = address.parts.slice(0, 4).map((part) => part.toString(16))
+  return `${network.join(':')}::/64`
 }

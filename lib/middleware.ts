@@ -36,8 +36,6 @@ export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {
   readonly ready: () => Promise<void>
   /** The id that ties response, log line and audit event of a request together. */
   readonly correlationId: (req: IncomingMessage) => string
-  /** When this request is given up, on the clock of `performance.now()`. */
-  readonly until: (req: IncomingMessage) => number
   /** Return addresses of identities on their way from `authenticate` to `provision`. */
   readonly returnTo: string
   readonly destinations: WeakMap<
@@ -160,8 +158,10 @@ export function errorPage(ports: Pick<MiddlewarePorts, 'returnTo'>) {
     const start = ways
       .map(({ start, name }) => `<p><a href="${escapeHtml(start)}">${escapeHtml(name)}</a></p>`)
       .join('')
-    const body = `<p>${escapeHtml(publicMessage)}</p>${start}<p><a href="${escapeHtml(ports.returnTo)}">Back to the start</a></p>
+    // Whoever reloads the last step of a sign-in, or goes back to it, has not lost what it did.
+    const still = (req as PassportRequest).user ? '<p>You are still signed in.</p>' : ''
+    const body = `<p>${escapeHtml(publicMessage)}</p>${still}${start}<p><a href="${escapeHtml(ports.returnTo)}">Back to the start</a></p>
 <p class="note">${code}${correlationId ? ` · ${escapeHtml(correlationId)}` : ''}</p>`
-    page(res, status, 'You are not signed in', body)
+    page(res, status, still ? 'That did not work' : 'You are not signed in', body)
   }
 }

@@ -209,7 +209,7 @@ const isFinal = (failure: unknown) => failure instanceof DeliveryError && failur
 function pauseAfter(attempts: number, failure: unknown): number {
   const { firstPause, longestPause } = deliveryDefaults
   const pause = Math.min(firstPause * 3 ** (attempts - 1), longestPause) * (0.8 + Math.random() * 0.4)
-  const asked = failure instanceof DeliveryError ? Math.min(failure.retryAfter * 1000, day) : 0
+  const asked = failure instanceof DeliveryError ? Math.min(failure.retryAfter * 1000, day) || 0 : 0
   return Math.round(Math.max(pause, asked))
 }
 
@@ -217,10 +217,11 @@ function pauseAfter(attempts: number, failure: unknown): number {
 function shortOf(failure: unknown): string {
   if (!(failure instanceof Error)) return 'something that is no Error was thrown'
   const { code = (failure.cause as { code?: unknown } | undefined)?.code } = failure as { code?: unknown }
-  const line = failure.message
+  const told = (value: unknown) => (typeof value === 'string' ? value : '')
+  const line = told(failure.message)
     .split(/[\r\n{[]/, 1)[0]!
     .trim()
     .slice(0, 200)
   const words = [line, typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? code : '']
-  return words.filter(Boolean).join(': ') || failure.name.slice(0, 40)
+  return words.filter(Boolean).join(': ') || told(failure.name).slice(0, 40)
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { begin, finish, isAnswer } from './authenticate.js'
-import { requestLimit, within } from './deadline.js'
+import { within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
 import { type MiddlewarePorts, respond, routeOf } from './middleware.js'
@@ -78,7 +78,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
     done: (error: unknown, user?: Express.User | false) => void,
   ) => {
     const user = ports.ready().then(() => sessionUser(ports.store, ports.directory, slot))
-    within(requestLimit, user).then(
+    within(ports.until(req) - performance.now(), user).then(
       (user) => {
         if (user) {
           req.jit = slot.jit
@@ -101,7 +101,7 @@ async function run(
   req: ExpressRequest,
   options: PassportOptions,
 ): Promise<AssertedIdentity | null> {
-  await ports.ready()
+  await within(ports.until(req) - performance.now(), ports.ready())
   const misused = (message: string) =>
     new JitError('config_invalid', `passport.authenticate("${name}") ${message}`)
   const connection = options.connection ?? req.params?.connection
@@ -109,20 +109,13 @@ async function run(
   if (!req.res) throw misused('needs Express; on Connect use jit.authenticate()')
   if (!connection && !provider)
     throw misused('needs { connection } or { provider }, or a route with :connection or :provider')
-  const entry = connection
-    ? await ports.directory.connection(connection)
-    : await ports.directory.provider(provider!)
-  if (name !== 'jit' && entry && entry.protocol !== name) {
-    throw misused(
-      `cannot serve "${entry.id}", which speaks ${entry.protocol}; use passport.authenticate("${entry.protocol}")`,
-    )
-  }
   const callback = options.callback === undefined ? {} : { callback: options.callback }
   const route = routeOf(
     ports,
     connection ? { connection, ...callback } : { provider: provider!, ...callback },
   )
-  const step = await (isAnswer(req) ? finish : begin)(ports, req, req.res, route)
+  const asked = name === 'jit' ? route : { ...route, protocol: name }
+  const step = await (isAnswer(req) ? finish : begin)(ports, req, req.res, asked)
   if (step.kind !== 'identity') {
     respond(req.res, step)
     return null

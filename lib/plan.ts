@@ -180,6 +180,8 @@ export function planSignIn(signIn: SignIn): Plan {
   const carriers = known || matched ? [] : unproved
   const claimed = trusted && carriers.length === 1 ? carriers[0]! : null
   const user = known ?? matched ?? claimed
+  // Who brings an address that nobody answers for learns nothing of the account that has it, before that is proved.
+  const stranger = !sso && matched !== null && !trusted && signIn.proof?.user !== matched.id
   // The organization in question: the connection's own, or the one that owns the account's e-mail domain.
   const organization = sso ? sso.organization : domainOrganization(signIn, claimed ? null : user)
   const stored = snapshot.organizations.find((entry) => entry.id === organization?.id)
@@ -254,7 +256,7 @@ export function planSignIn(signIn: SignIn): Plan {
   let found = known ? 'by_identity' : matched ? 'by_verified_email' : claimed ? 'by_contact_email' : 'none'
   let detail = carriers.length > 0 ? `${carriers.length} unproved` : undefined
   const former =
-    known || identity.source === 'provider:email'
+    known || stranger || identity.source === 'provider:email'
       ? []
       : (matched?.identities.filter(({ source }) => source === identity.source) ?? [])
   const entered = signIn.proof?.by === 'account' && signIn.proof.user === matched?.id
@@ -278,9 +280,9 @@ export function planSignIn(signIn: SignIn): Plan {
   const member = claimed
     ? null
     : (user?.memberships.find((held) => held.organization === organization?.id) ?? null)
-  if (user?.status === 'suspended') return deny('status', 'user_suspended')
+  if (user?.status === 'suspended' && !stranger) return deny('status', 'user_suspended')
   if (sso && member?.status === 'suspended') return deny('status', 'membership_suspended')
-  note('status', user ? 'active' : 'none')
+  note('status', stranger ? 'not_told' : user ? 'active' : 'none')
 
   // 5. sso-domain: whoever's address SSO owns comes by SSO and no other way.
   const owned = sso
@@ -400,6 +402,7 @@ export function planSignIn(signIn: SignIn): Plan {
     leaves,
     accepted: joins ? accepted : [],
     lifted: joins ? removals.lifted : [],
+    hashes: removals.hashes,
     restored: removals.restored,
     roles,
     attributes,

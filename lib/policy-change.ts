@@ -21,8 +21,16 @@ export type Policies = Pick<NonNullable<Directory['entries']>, 'organizations' |
  * @throws JitError `config_invalid` with every problem
  */
 export function policiesOf(input: PolicyInput): Policies {
-  const read = (input as Pick<Directory, 'entries'> | null)?.entries
-  return read ?? configure(structuredClone(input), 'preview', withoutSecrets)
+  return readEntries(input) ?? configure(structuredClone(input), 'preview', withoutSecrets)
+}
+
+/** What a directory read; null for an object of the file's format, which anybody may have typed. */
+export function readEntries(input: PolicyInput): Directory['entries'] | null {
+  const { entries } = (input ?? {}) as Pick<Directory, 'entries'>
+  const lists: unknown[] = [entries?.organizations, entries?.connections]
+  const objects = (list: unknown) =>
+    Array.isArray(list) && list.every((entry) => typeof entry === 'object' && entry !== null)
+  return lists.every(objects) ? entries : null
 }
 
 /** An environment in which every secret is there, for who needs none. */

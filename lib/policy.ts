@@ -9,9 +9,9 @@ import { presetNames } from './presets.js'
 export const ownerRole = 'owner'
 
 /** Ids travel in URLs, cookies and sources, so they are kept to characters that need no escaping. */
-const id = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'use letters, digits, "-" and "_" (64 at most)')
+export const idPattern = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
+
+const id = z.string().regex(idPattern, 'use letters, digits, "-" and "_" (64 at most)')
 
 const role = z
   .string()
@@ -312,7 +312,7 @@ export type Parsed = z.output<typeof directorySchema>
 /** What a person may write: `directorySchema` before its defaults. */
 export type DirectoryInput = z.input<typeof directorySchema>
 
-/** Entries carry the version that guards compare; for a static directory, a hash of their content. */
+/** Entries carry the version that guards compare; for a static directory, a hash of all but their secrets. */
 type Entry<T extends z.output<typeof connectionSchema>> = Readonly<
   Omit<T, 'vouchesFor' | 'attributes' | 'groups' | 'preset'>
 > & {

@@ -5,8 +5,10 @@ import { codePage, redeemTyped, sendCode } from './email.js'
 import { JitError } from './errors.js'
 import { assertIdentity } from './identity.js'
 import { readIncoming } from './incoming.js'
+import { clientKey, clientOf, count } from './limits.js'
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import { escapeHtml, form, json, page, wantsHtml } from './pages.js'
+import { idPattern } from './policy.js'
 import { putWaiting, signIn, takeWaiting } from './sign-in.js'
 import { single } from './strategy.js'
 
@@ -23,7 +25,7 @@ export async function prove(
   req: PassportRequest,
   res: ServerResponse,
 ): Promise<void> {
-  const incoming = await readIncoming(req, 'form or JSON')
+  const incoming = await readIncoming(req, ports.until(req), 'form or JSON')
   const ticket = single(incoming.body ?? incoming.query, 'ticket')
   if (incoming.method === 'GET') return offer(ports, req, res, ticket, incoming.query)
   return ticket === undefined ? complete(ports, req, res, incoming.body) : mail(ports, req, res, ticket)
@@ -41,6 +43,7 @@ async function offer(
   query: URLSearchParams,
 ) {
   if (!ticket) throw nothingWaits()
+  await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const named = single(query, 'ways')?.split(',')
   const byCode = ports.email !== null && named === undefined
   // The provider they have just come by proves nothing more the second time.
@@ -48,6 +51,7 @@ async function offer(
   const sources =
     named ??
     (await ports.directory.providers()).filter(({ id }) => id !== by).map(({ id }) => `provider:${id}`)
+  // What is named here comes from whoever wrote the address: no more is read than an account has ways in.
   const found = await Promise.all(sources.slice(0, 20).map((source) => wayBy(ports, source)))
   const ways = found.flatMap((way) =>
     way === null
@@ -63,22 +67,24 @@ async function offer(
     links.length > 0
       ? `<p>${byCode ? 'Or sign' : 'Sign'} in the way you did before:</p><ul>${links.join('')}</ul>`
       : ''
+  const none = `<p>Sign in the way you did before: <a href="${escapeHtml(ports.returnTo)}">back to the start</a>.</p>`
   const why = named
     ? 'Your account here belongs to another login. Show that it is yours, and it goes on with this one.'
     : 'Somebody here already uses that e-mail address. Show that it is you, and the two are joined.'
-  page(res, 200, 'Is this account yours?', `<p>${why}</p>${button}${before}`)
+  page(res, 200, 'Is this account yours?', `<p>${why}</p>${button + before || none}`)
 }
 
 /** An enabled way in that ends at an IdP or a social provider: what a link says, and its path. */
 async function wayBy({ directory }: MiddlewarePorts, source: string) {
   const [kind, id] = source.split(/:(.*)/s) as [string, string?]
+  if (id === undefined || !idPattern.test(id)) return null
   if (kind === 'provider') {
-    const provider = await directory.provider(id ?? '')
+    const provider = await directory.provider(id)
     return provider?.protocol === 'social'
       ? { name: provider.name ?? provider.id, start: `social/${id}` }
       : null
   }
-  const connection = kind === 'connection' ? await directory.connection(id ?? '') : null
+  const connection = kind === 'connection' ? await directory.connection(id) : null
   if (!connection?.enabled) return null
   const organization = await directory.organization(connection.organization)
   return organization && { name: `${organization.name} (${connection.id})`, start: `sso/${connection.id}` }

@@ -112,8 +112,11 @@ export async function provision(
             continue
           }
         }
+        // A process that was paused over this wakes to a lock that is somebody else's, and a person who was answered.
+        const time = until - performance.now()
+        if (time <= 0) break
         if (plan.verdict === 'allow') attempted = { ...plan, decision: ids.change }
-        const result = await within(until - performance.now(), ports.store.commit(plan.changes))
+        const result = await within(time, ports.store.commit(plan.changes))
         // A refusal writes under no key but that of its change: where it is taken, an answer of ours was lost.
         if (plan.verdict === 'deny' && (result.committed || result.conflict.kind === 'key')) {
           throw new JitError(plan.reason, refusal(plan), { correlationId })
@@ -136,10 +139,10 @@ export async function provision(
 export const pause = (attempt: number) => delay(Math.random() * Math.min(20 * 2 ** attempt, 400))
 
 /** What is thrown where conflicts or unknown outcomes did not end in time. */
-export function unsettled(what: string, obstacle: unknown, correlationId: string): JitError {
+export function unsettled(what: string, obstacle: unknown, correlationId?: string): JitError {
   const detail = obstacle instanceof Error ? obstacle.message : JSON.stringify(obstacle)
   const message = `${what} could not be settled in time; last obstacle: ${detail}`
-  return new JitError('unavailable', message, { cause: obstacle, correlationId })
+  return new JitError('unavailable', message, { cause: obstacle, ...(correlationId && { correlationId }) })
 }
 
 /** A choice is made for one account: if a plan made anew is about another, nobody has been asked about that. */

@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { begin, finish, metadata, type Route } from './authenticate.js'
+import { within } from './deadline.js'
 import { discoverWays, mailCode, redeemCode } from './email.js'
 import { asJitError, JitError } from './errors.js'
+import { clientKey, clientOf, count } from './limits.js'
 import {
   type Handler,
   handler,
@@ -10,6 +12,7 @@ import {
   respond,
   routeOf,
 } from './middleware.js'
+import { idPattern } from './policy.js'
 import { prove } from './prove.js'
 import { signIn } from './sign-in.js'
 
@@ -60,9 +63,10 @@ const fixed: Readonly<Record<string, Matched>> = {
 function match(rest: string, ports: MiddlewarePorts): Matched | null {
   if (Object.hasOwn(fixed, rest)) return fixed[rest]!
   const [, kind, id, action] = /^(sso|social)\/([^/]+)(?:\/(callback|metadata))?$/.exec(rest) ?? []
-  if (id === undefined || (kind === 'social' && action === 'metadata')) return null
+  if (id === undefined || !idPattern.test(id) || (kind === 'social' && action === 'metadata')) return null
   const route = routeOf(ports, kind === 'sso' ? { connection: id } : { provider: id })
-  if (action === 'metadata') return { methods: ['GET'], run: (_, __, res) => sendMetadata(ports, route, res) }
+  if (action === 'metadata')
+    return { methods: ['GET'], run: (_, req, res) => sendMetadata(ports, route, req, res) }
   if (action === 'callback')
     return { methods: ['GET', 'POST'], run: (_, req, res) => callback(ports, route, req, res) }
   return { methods: ['GET'], run: async (_, req, res) => respond(res, await begin(ports, req, res, route)) }
@@ -75,18 +79,25 @@ async function callback(ports: MiddlewarePorts, route: Route, req: PassportReque
   res.writeHead(303, { location }).end()
 }
 
-async function sendMetadata(ports: MiddlewarePorts, route: Route, res: ServerResponse): Promise<void> {
+async function sendMetadata(
+  ports: MiddlewarePorts,
+  route: Route,
+  req: PassportRequest,
+  res: ServerResponse,
+): Promise<void> {
+  await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const xml = await metadata(ports, route)
   res.writeHead(200, { 'content-type': 'application/samlmetadata+xml; charset=utf-8' }).end(xml)
 }
 
-/** Ends the session on the server. */
+/** Ends the session on the server. Where nobody is signed in there is none, and Passport would make and keep one. */
 async function logout(ports: MiddlewarePorts, req: PassportRequest, res: ServerResponse): Promise<void> {
-  if (req.logout) {
-    await new Promise<void>((resolve, reject) => {
-      req.logout!({}, (error) =>
-        error ? reject(asJitError(error, 'unavailable', 'the session could not be ended')) : resolve(),
-      )
+  if (req.logout && req.user) {
+    const ended = new Promise<void>((resolve, reject) => {
+      req.logout!({}, (error) => (error ? reject(error) : resolve()))
+    })
+    await within(ports.until(req) - performance.now(), ended, 'no answer in time').catch((error) => {
+      throw asJitError(error, 'unavailable', 'the session could not be ended')
     })
   }
   res.writeHead(303, { location: ports.returnTo }).end()

@@ -1,3 +1,4 @@
+import * as z from 'zod'
 import type { Source } from './identity.js'
 import type { Reason } from './plan.js'
 import type { Provisioned } from './provision.js'
@@ -56,6 +57,14 @@ export interface SessionSlot {
   readonly jit: Omit<JitResult, 'returnTo' | 'invitations'>
 }
 
+/** As much of a slot as is read: a session store may also give back what another version or library kept there. */
+const slotSchema = z.object({
+  id: z.string(),
+  epochs: z.object({ user: z.number(), connection: z.number() }),
+  via: z.string(),
+  jit: z.object({ correlationId: z.string() }),
+})
+
 /** The user of a sign-in that was just provisioned, without another read. */
 export async function signedInUser(directory: Directory, via: Source, done: Provisioned): Promise<JitUser> {
   const { user, membership, connectionEpoch } = done.after
@@ -73,13 +82,14 @@ export async function signedInUser(directory: Directory, via: Source, done: Prov
 
 /**
  * The user of a session, in one read; null where the session has ended: the user gone or reset, the way in, or
- * their membership of the organization whose way in it was suspended.
+ * their membership of the organization whose way in it was suspended; and where it is not one of this kit's.
  */
 export async function sessionUser(
   store: Store,
   directory: Directory,
   slot: SessionSlot,
 ): Promise<JitUser | null> {
+  if (!slotSchema.safeParse(slot).success) return null
   const record = await store.user(slot.id)
   if (record?.user.status !== 'active' || record.user.epoch !== slot.epochs.user) return null
   const [kind, id] = slot.via.split(/:(.*)/s) as ['connection' | 'provider', string]

@@ -9,6 +9,7 @@ import {
   takeSealed,
 } from './attempt.js'
 import { isSecure } from './authenticate.js'
+import { within } from './deadline.js'
 import { discover } from './discovery.js'
 import { asJitError, JitError } from './errors.js'
 import { type AssertedIdentity, assertIdentity, type IdentityInput } from './identity.js'
@@ -98,14 +99,27 @@ export async function signIn(
   if (options.session === false) {
     req.user = user
   } else {
-    await new Promise<void>((resolve, reject) => {
-      req.logIn!(user, {}, (error) =>
-        error ? reject(asJitError(error, 'unavailable', 'the session could not be saved')) : resolve(),
-      )
+    // It runs through the session store and every serializer of the app's own.
+    const saved = new Promise<void>((resolve, reject) => {
+      req.logIn!(user, {}, (error) => (error ? reject(error) : resolve()))
+    })
+    await within(ports.until(req) - performance.now(), saved, 'no answer in time').catch((error) => {
+      abandonSession(req)
+      throw asJitError(error, 'unavailable', 'the session could not be saved')
     })
   }
   req.jit = { ...jit, returnTo: options.returnTo, invitations }
   return { done: true, location: options.returnTo }
+}
+
+/**
+ * Where a session was not saved in time there is to be none. One without an id is neither kept nor named in a cookie by
+ * express-session, and whoever calls back later still finds something to write to.
+ */
+function abandonSession(req: PassportRequest): void {
+  req.user = undefined
+  const session = { touch: () => {}, save: (done?: () => void) => done?.() }
+  Object.assign(req, { sessionID: undefined, session })
 }
 
 /** Lets a sign-in wait under a ticket, in this browser. */
@@ -117,7 +131,9 @@ export async function putWaiting(
   waiting: Waiting,
 ): Promise<void> {
   const bound: Bound = { waiting, cookie: bindBrowser(req, res, ticket, isSecure(ports.baseUrl)) }
-  await putSealed(ports.once, 'waiting', ticket, bound, Math.max(1, waiting.until - ports.now()))
+  // What another process wrote, its clock perhaps behind or ahead of ours, waits no longer for that.
+  const left = Math.min(Math.max(1, waiting.until - ports.now()), attemptDefaults.attempt)
+  await putSealed(ports.once, 'waiting', ticket, bound, left)
 }
 
 /** The waiting sign-in of a ticket, once, and only in the browser it waits in; null anywhere else. */

@@ -1,23 +1,49 @@
 import { randomUUID } from 'node:crypto'
+import { refuseMoved } from './configuration.js'
+import { requestLimit } from './deadline.js'
+import { JitError } from './errors.js'
 import { preview } from './preview.js'
+import { pause } from './provision.js'
 import { type HoldPorts, hold, percent, type RevocationLimit } from './revocations.js'
-import type { Directory, Operation } from './store.js'
+import type { Directory, Operation, Snapshot } from './store.js'
 
 /** Identities of a changed connection that are looked at before it is taken. */
 const lookedAt = 5_000
+
+/** Everything again where a part of it fails: what is there already stays as it is. */
+export async function prepare(
+  ports: HoldPorts & { readonly directory: Directory },
+  limit: RevocationLimit,
+): Promise<void> {
+  const until = performance.now() + requestLimit
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await prepareOnce(ports, limit)
+    } catch (error) {
+      if (error instanceof JitError || attempt === 5 || performance.now() > until) throw error
+      await pause(attempt)
+    }
+  }
+}
 
 /**
  * Tables first, then a row for each entry of a static directory, so that guards have rows to stand on. A start does
  * not fail for a policy that would take too much: the sync of its connections is held before it is written.
  */
-export async function prepare(
+async function prepareOnce(
   ports: HoldPorts & { readonly directory: Directory },
   limit: RevocationLimit,
 ): Promise<void> {
   const { store, directory } = ports
   const { organizations = [], connections = [] } = directory.entries ?? {}
   await store.migrate()
-  await holdLosses(ports, limit)
+  const known = new Map<string, Snapshot>()
+  for (const { id, organization } of connections) {
+    const query = { source: `connection:${id}`, email: null, organizations: [organization] } as const
+    known.set(id, await store.load(query))
+  }
+  refuseMoved(connections, known, 'start')
+  await holdLosses(ports, limit, known)
   const puts: Operation[] = [
     ...organizations.map(
       ({ id, version, name, status, seatLimit }) =>
@@ -31,11 +57,9 @@ export async function prepare(
   const batch = 500
   for (let at = 0; at < puts.length; at += batch) {
     const ops = puts.slice(at, at + batch)
-    for (let attempt = 1; ; attempt++) {
-      const result = await store.commit({ id: randomUUID(), expect: [], guards: [], ops, events: [] })
-      if (result.committed) break
-      if (attempt === 5)
-        throw new Error(`the directory could not be written: ${JSON.stringify(result.conflict)}`)
+    const result = await store.commit({ id: randomUUID(), expect: [], guards: [], ops, events: [] })
+    if (!result.committed) {
+      throw new Error(`the directory could not be written: ${JSON.stringify(result.conflict)}`)
     }
   }
 }
@@ -47,15 +71,14 @@ export async function prepare(
 async function holdLosses(
   ports: HoldPorts & { readonly directory: Directory },
   limit: RevocationLimit,
+  known: ReadonlyMap<string, Snapshot>,
 ): Promise<void> {
   const { store, directory, now } = ports
   const { organizations = [], connections = [] } = directory.entries ?? {}
   for (const organization of organizations) {
     const changes = []
     for (const connection of connections.filter((entry) => entry.organization === organization.id)) {
-      const stored = await store.load({
-        ...{ source: `connection:${connection.id}`, email: null, organizations: [organization.id] },
-      })
+      const stored = known.get(connection.id)!
       const same =
         stored.connection?.version === connection.version &&
         stored.organizations[0]?.version === organization.version

@@ -16,6 +16,7 @@ import {
   organizationSchema,
 } from './policy.js'
 import type { PolicyInput } from './policy-change.js'
+import { unsettled } from './provision.js'
 import { type RevocationsOptions, revocationsSchema } from './revocations.js'
 import type { CommitResult, Directory, EntryRow, Operation, Store } from './store.js'
 import { type SecretKey, secretVault } from './vault.js'
@@ -31,6 +32,11 @@ export interface StoreDirectoryOptions {
    * administrator types may reach `import`, and a secret is sent to the issuer they name.
    */
   readonly env?: NodeJS.ProcessEnv
+  /**
+   * For development: the `allowInsecureRequests` of connections counts, so that they may ask by plain http, and this
+   * machine. By default an entry that has it is not imported, and one that is in the store goes without.
+   */
+  readonly allowInsecureRequests?: boolean
   /**
    * How much an import may take from people without its preview being accepted: the option of `createJit`, whose
    * `window` means nothing here.
@@ -59,7 +65,7 @@ export interface StoreDirectory extends Directory {
    *   from the only owner of an organization, is written where it has this very effect
    * @throws JitError `config_invalid` with every problem, such as a domain that another organization owns;
    *   `preview_required` with what would be taken and the digest; `unavailable` where others write at the same time
-   *   for too long
+   *   for too long, or the store fails again and again
    */
   import(source: PolicyInput, options?: { readonly accept?: string }): Promise<ImportResult>
   /**
@@ -82,6 +88,15 @@ export interface StoreDirectory extends Directory {
 /** Characters of entries held in memory, and the age (ms) at which the store is asked what has changed since. */
 export const storeDirectoryDefaults = { cacheSize: 16_000_000, askAfter: 800 } as const
 
+/** Entries are kept with what `configure` filled in; one that lost that was altered by somebody else. */
+const filled = <T extends object>(schema: z.ZodType<T>, ...names: (keyof T & string)[]): z.ZodType<T> =>
+  schema.superRefine((entry, { addIssue }) => {
+    for (const name of names)
+      if (entry[name] === undefined) addIssue({ code: 'custom', path: [name], message: 'it is missing' })
+  })
+const keptOrganization = filled(organizationSchema, 'assignable')
+const keptConnection = filled(connectionSchema, 'vouchesFor', 'attributes')
+
 /**
  * Organizations and connections in the tables of the store, for as many tenants as it holds: what is used is
  * remembered, and while it is used the store is asked about once a second what has changed. Makes the tables
@@ -89,7 +104,7 @@ export const storeDirectoryDefaults = { cacheSize: 16_000_000, askAfter: 800 } a
  * @throws JitError `config_invalid` for keys or providers that cannot be used
  */
 export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
-  const { store, env, cacheSize = storeDirectoryDefaults.cacheSize } = options
+  const { store, env, cacheSize = storeDirectoryDefaults.cacheSize, allowInsecureRequests = false } = options
   const vault = secretVault(options.keys)
   const { providers } = configure(
     { organizations: [], ...options.providers },
@@ -155,8 +170,12 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
       problems,
     })
   }
-  const organizationOf = (row: EntryRow) => parse(organizationSchema, 'organization', row) as Organization
-  const connectionOf = (row: EntryRow) => parse(connectionSchema, 'connection', row) as Connection
+  const organizationOf = (row: EntryRow) => parse(keptOrganization, 'organization', row) as Organization
+  const connectionOf = (row: EntryRow): Connection => {
+    const entry = parse(keptConnection, 'connection', row) as Connection
+    if (allowInsecureRequests || entry.protocol !== 'oidc') return entry
+    return deepFreeze({ ...entry, allowInsecureRequests: false })
+  }
   const found = <T>(row: EntryRow | null, value: (row: EntryRow) => T) =>
     row ? { value: value(row), size: row.entry.length } : { value: null, size: 0 }
 
@@ -166,20 +185,32 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
   }
 
   /** Writes until it lands, each time from what is in the store then. */
-  async function settle<T>(write: () => Promise<{ result: CommitResult; outcome: T }>): Promise<T> {
-    await migrated()
+  async function settle<T extends { readonly written: readonly string[]; land(): Promise<CommitResult> }>(
+    write: () => Promise<T>,
+  ): Promise<Omit<T, 'land'>> {
+    // What landed with its answer lost is found there, and is not written again.
+    const lost = new Set<string>()
     for (let attempt = 1; ; attempt++) {
-      const { result, outcome } = await write()
-      if (result.committed) return outcome
-      if (attempt === 8) {
-        const conflict = JSON.stringify(result.conflict)
-        throw new JitError('unavailable', `the entries could not be written; last conflict: ${conflict}`)
+      let obstacle: unknown
+      try {
+        await migrated()
+        const writing = await write()
+        const result = await writing.land().catch((error: unknown) => {
+          for (const id of writing.written) lost.add(id)
+          throw error
+        })
+        if (result.committed) return { ...writing, written: [...new Set([...lost, ...writing.written])] }
+        obstacle = result.conflict
+      } catch (error) {
+        if (error instanceof JitError) throw error
+        obstacle = error
       }
+      if (attempt === 8) throw unsettled('the writing of the entries', obstacle)
       await delay(Math.random() * 20 * 2 ** attempt)
     }
   }
   const { write, reseal, switched } = importer({
-    ...{ store, vault, env, providers },
+    ...{ store, vault, env, allowInsecureRequests, providers },
     accepted: (known, policies, digest) => {
       // An entry that cannot be read is mended by the import; what people have stands for it.
       const read = <T>(row: EntryRow | undefined, value: (row: EntryRow) => T): T | null => {
@@ -227,16 +258,16 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
     entries: { organizations: [], connections: [], providers },
     refresh,
     import: async (source, { accept } = {}) => {
-      const result = await settle(() => write(source, accept))
+      const { written, warnings } = await settle(() => write(source, accept))
       await refresh()
-      return result
+      return { written, warnings }
     },
     rotate: async () => {
       let rotated = 0
       for (let after: string | null = ''; after !== null; ) {
         const page: string = after
-        const done: { count: number; last: string | null } = await settle(() => reseal(page))
-        rotated += done.count
+        const done: Omit<Awaited<ReturnType<typeof reseal>>, 'land'> = await settle(() => reseal(page))
+        rotated += done.written.length
         after = done.last
       }
       await refresh()

@@ -95,6 +95,7 @@ export interface OrganizationFacts {
 
 export interface ConnectionFacts {
   readonly id: string
+  readonly organization: string
   readonly version: string
   readonly enabled: boolean
   /** Raised to end every session that came through this connection. */
@@ -232,7 +233,12 @@ export type Operation =
       readonly hash: string
       readonly at: number
     }
-  | { readonly op: 'removed.remove'; readonly hash: string }
+  | {
+      /** Where it is not there, nothing is missed; a removal later than `until` stays, where that is given. */
+      readonly op: 'removed.remove'
+      readonly hash: string
+      readonly until?: number
+    }
   | {
       readonly op: 'invitation.create'
       readonly id: string
@@ -275,6 +281,9 @@ export type Operation =
       readonly kept?: { readonly entry: string; readonly domains: readonly string[] }
     }
   | {
+      /**
+       * It stays with its organization until it is removed: over another one's it is the key conflict `connection`.
+       */
       readonly op: 'connection.put'
       readonly id: string
       readonly organization: string
@@ -282,7 +291,7 @@ export type Operation =
       readonly enabled: boolean
       /**
        * Of a connection kept in the store: its whole entry; written over an entry of the version `over` alone,
-       * where that is given. Another version, or another organization's entry, is the key conflict `connection`.
+       * where that is given. Another version is the key conflict `connection`.
        */
       readonly kept?: { readonly entry: string; readonly over?: string }
     }
@@ -302,6 +311,8 @@ export type Guard =
   | { readonly guard: 'owners'; readonly organization: string; readonly by: number }
   /** Takes a pending invitation; one winner. */
   | { readonly guard: 'invitation'; readonly id: string; readonly user: string }
+  /** Once all is written, none of these hashes stands for a removed user; a removal under way is waited for. */
+  | { readonly guard: 'unremoved'; readonly hashes: readonly string[] }
 
 /**
  * A change as data: one transaction, one statement or one batch of the backend. All of it lands or none.
@@ -336,7 +347,7 @@ export interface UserRecord {
     readonly organizationStatus: 'active' | 'suspended'
   })[]
   /** Connections of the user's identities, so that a session ends when its identity is unlinked. */
-  readonly connections: readonly (ConnectionFacts & { readonly organization: string })[]
+  readonly connections: readonly ConnectionFacts[]
 }
 
 export interface Page {

@@ -1,14 +1,16 @@
 import { emailHash, identityHash } from './audit.js'
 import type { SignIn } from './plan.js'
 import type { Organization } from './policy.js'
-import type { InvitationFacts, Membership, Tombstone, UserFacts } from './store.js'
+import type { InvitationFacts, Membership, Snapshot, Tombstone, UserFacts } from './store.js'
 
 /** What a person took away of somebody, and what newer invitations bring back. */
 export interface Removals {
   /** The user was removed, and no invitation is newer. */
   readonly gone: boolean
-  /** Hashes of a removed user that come back by an invitation. */
-  readonly restored: readonly string[]
+  /** What a removal of this person is known by; of whoever has an account nothing. */
+  readonly hashes: readonly string[]
+  /** Removals of the user that an invitation overrules. */
+  readonly restored: Snapshot['removed']
   /** The membership was removed, and no invitation is newer. */
   readonly barred: boolean
   /** Roles that stay away; `null` for the membership itself. */
@@ -41,8 +43,11 @@ export function weighTombstones(
   const { user, claimed, organization, member, trusted } = about
   const address = trusted ? identity.email!.address : null
   // Whoever is known here was not removed; what is claimed was never anybody's.
-  const hashes = [identityHash(hash, identity), ...(address === null ? [] : [emailHash(hash, address)])]
-  const gone = user && !claimed ? [] : snapshot.removed.filter((entry) => hashes.includes(entry.hash))
+  const hashes =
+    user && !claimed
+      ? []
+      : [identityHash(hash, identity), ...(address === null ? [] : [emailHash(hash, address)])]
+  const gone = snapshot.removed.filter((entry) => hashes.includes(entry.hash))
   const stones = user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? []
   const overruled = ({ organization: where, role, at }: InvitationFacts) =>
     gone.some((entry) => entry.at >= at) ||
@@ -65,7 +70,8 @@ export function weighTombstones(
   const refused = gone.length > 0 && open.length === 0
   return {
     gone: refused,
-    restored: gone.map((entry) => entry.hash),
+    hashes,
+    restored: gone,
     barred,
     roles: new Set(left.map(({ role }) => role)),
     accepted,

@@ -84,6 +84,9 @@ export function secretVault(keys: readonly SecretKey[]): Vault {
   }
 }
 
+/** A copy in which every secret is blank. */
+export const blanked = <T>(entry: T): T => mapSecrets(entry, '', () => '')
+
 function mapSecrets<T>(value: T, owner: string, change: (text: string, place: string) => string): T {
   if (Array.isArray(value)) return value.map((entry) => mapSecrets(entry, owner, change)) as T
   if (typeof value !== 'object' || value === null) return value

@@ -17,7 +17,13 @@ export function apply(tables: Tables, changes: ChangeSet): void {
     if (found?.version !== version) throw new Miss({ kind: 'version', user })
     found.version += 1
   }
-  for (const guard of changes.guards) if (!holds(tables, guard)) throw new Miss({ kind: 'guard', guard })
+  const hold = (last: boolean) => {
+    for (const guard of changes.guards) {
+      if ((guard.guard === 'unremoved') === last && !holds(tables, guard))
+        throw new Miss({ kind: 'guard', guard })
+    }
+  }
+  hold(false)
   // Before any is taken, so that a domain can go from one organization to another.
   for (const op of changes.ops) {
     if (op.op !== 'organization.put' || !op.kept) continue
@@ -27,6 +33,7 @@ export function apply(tables: Tables, changes: ChangeSet): void {
   }
   const position = newest(tables) + 1
   for (const op of changes.ops) write(tables, op, position)
+  hold(true)
   if (changes.events.length === 0) return
   const events = [...changes.events].sort((a, b) => a.seq - b.seq)
   if (new Set(events.map(({ seq }) => seq)).size < events.length)
@@ -62,6 +69,8 @@ function holds(tables: Tables, guard: Guard): boolean {
       found.takenBy = guard.user
       return true
     }
+    case 'unremoved':
+      return !guard.hashes.some((hash) => tables.removed.has(hash))
     default:
       guard satisfies never
       throw new Error(`unknown guard ${JSON.stringify(guard)}`)
@@ -172,7 +181,7 @@ function write(tables: Tables, op: Operation, position: number): void {
       tables.removed.set(op.hash, op.at)
       return
     case 'removed.remove':
-      tables.removed.delete(op.hash)
+      if (tables.removed.get(op.hash)! <= (op.until ?? Infinity)) tables.removed.delete(op.hash)
       return
     case 'invitation.create': {
       const { op: _, ...invitation } = op
@@ -218,17 +227,14 @@ function write(tables: Tables, op: Operation, position: number): void {
     case 'connection.put': {
       const { id, organization, version, enabled, kept } = op
       const before = tables.connections.get(id)
+      if (before && before.organization !== organization) throw new Miss({ kind: 'key', key: 'connection' })
       const epoch = (before?.epoch ?? 0) + (before?.enabled && !enabled ? 1 : 0)
       existing(tables.organizations, 'organization', organization)
       const { held = null, releasedAt = null } = before ?? {}
       tables.connections.set(id, { id, organization, version, enabled, epoch, held, releasedAt })
       if (!kept) return
       const known = tables.connectionEntries.get(id)
-      if (
-        (known?.organization ?? organization) !== organization ||
-        (kept.over ?? known?.version) !== known?.version
-      )
-        throw new Miss({ kind: 'key', key: 'connection' })
+      if ((kept.over ?? known?.version) !== known?.version) throw new Miss({ kind: 'key', key: 'connection' })
       return keep(tables.connectionEntries, { id, organization, version, entry: kept.entry, position })
     }
     default:

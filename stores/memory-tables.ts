@@ -36,7 +36,7 @@ export interface Tables {
   removed: Map<string, number>
   invitations: Map<string, InvitationFacts & { takenBy: string | null }>
   organizations: Map<string, Mutable<OrganizationFacts>>
-  connections: Map<string, Mutable<ConnectionFacts> & { organization: string; releasedAt: number | null }>
+  connections: Map<string, Mutable<ConnectionFacts> & { releasedAt: number | null }>
   organizationEntries: Map<string, KeptEntry>
   connectionEntries: Map<string, KeptEntry>
   /** What is left of a connection's entry, so that who follows the changes learns of it. */

@@ -98,7 +98,7 @@ export function memoryStore(): Store {
         })),
         connections: sorted(tables.connections)
           .filter(({ id }) => sources.has(`connection:${id}`))
-          .map((entry) => ({ ...connectionFacts(entry), organization: entry.organization })),
+          .map(connectionFacts),
       })
     },
 
@@ -162,8 +162,16 @@ function matches(event: AuditEvent, { from, to, ...keys }: EventQuery): boolean 
   )
 }
 
-const connectionFacts = ({ id, version, enabled, epoch, held }: ConnectionFacts): ConnectionFacts => ({
+const connectionFacts = ({
   id,
+  organization,
+  version,
+  enabled,
+  epoch,
+  held,
+}: ConnectionFacts): ConnectionFacts => ({
+  id,
+  organization,
   version,
   enabled,
   epoch,

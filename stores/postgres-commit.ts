@@ -13,6 +13,12 @@ declare
   gone jit_entries%rowtype;
   claims boolean := changes @? '$.ops[*] ? (@.op == "user.claim")';
 begin
+  -- Its snapshot is older than what a guard has waited for, and the server would not notice.
+  if current_setting('transaction_isolation') = 'repeatable read' then
+    raise exception 'a commit cannot be carried out in repeatable read' using errcode = '0A000',
+      hint = 'Set default_transaction_isolation to read committed or serializable.';
+  end if;
+
   if changes @? '$.ops[*] ? (exists (@.kept) || @.op == "connection.remove")' then
     select p.position + 1 into moment from jit_entries_position p for update;
     -- Given up before any is taken, so that a domain can go from one organization to another.
@@ -79,6 +85,8 @@ begin
       claims := false;
     end if;
     case item->>'guard'
+      when 'unremoved' then
+        continue;
       when 'organization' then
         perform from jit_organizations
           where id = item->>'id' and version = item->>'version' and status = 'active' for key share;
@@ -193,7 +201,8 @@ begin
         insert into jit_removed (hash, removed_at) values (item->>'hash', (item->>'at')::bigint)
           on conflict (hash) do update set removed_at = excluded.removed_at;
       when 'removed.remove' then
-        delete from jit_removed where hash = item->>'hash';
+        delete from jit_removed
+          where hash = item->>'hash' and removed_at <= coalesce((item->>'until')::bigint, removed_at);
       when 'invitation.create' then
         insert into jit_invitations (id, organization_id, email, role, invited_at, expires_at)
           values (item->>'id', item->>'organization', item->>'email', item->>'role', (item->>'at')::bigint,
@@ -221,9 +230,13 @@ begin
         if not found then
           insert into jit_connections as known (id, organization_id, version, enabled)
             values (item->>'id', item->>'organization', item->>'version', (item->>'enabled')::boolean)
-            on conflict (id) do update set organization_id = excluded.organization_id,
-              version = excluded.version, enabled = excluded.enabled,
-              epoch = known.epoch + case when known.enabled and not excluded.enabled then 1 else 0 end;
+            on conflict (id) do update set version = excluded.version, enabled = excluded.enabled,
+              epoch = known.epoch + case when known.enabled and not excluded.enabled then 1 else 0 end
+              where known.organization_id = excluded.organization_id;
+          if not found then
+            raise exception 'connection of another organization' using errcode = 'JIT03',
+              detail = 'connection';
+          end if;
         end if;
       when 'connection.hold' then
         update jit_connections set held = item->>'held',
@@ -256,7 +269,7 @@ begin
           raise exception 'domain owned by another' using errcode = 'JIT03', detail = 'domain';
         end if;
       else
-        select organization_id = item->>'organization' and version = coalesce(item->'kept'->>'over', version)
+        select version = coalesce(item->'kept'->>'over', version)
           into met from jit_entries where kind = 'connection' and id = item->>'id';
         met := coalesce(met, not item->'kept' ? 'over');
       end if;
@@ -274,6 +287,24 @@ begin
     end if;
     if not met then
       raise exception 'row missing' using errcode = 'JIT03', detail = split_part(item->>'op', '.', 1);
+    end if;
+  end loop;
+
+  -- Only now, because writing the same address or identity has waited for a removal that was under way.
+  for item, index in
+    select value, ordinality - 1 from jsonb_array_elements(changes->'guards') with ordinality
+      where value->>'guard' = 'unremoved'
+  loop
+    perform from jit_removed where hash in (select jsonb_array_elements_text(item->'hashes'));
+    if found then
+      raise exception 'guard missed' using errcode = 'JIT02', detail = index::text;
+    end if;
+    -- There the read sees nothing newer than the snapshot, but a key that it does not see cannot be written: 40001.
+    if current_setting('transaction_isolation') = 'serializable' then
+      insert into jit_removed (hash, removed_at)
+        select hash, 0 from jsonb_array_elements_text(item->'hashes') hash order by hash
+        on conflict (hash) do nothing;
+      delete from jit_removed where hash in (select jsonb_array_elements_text(item->'hashes'));
     end if;
   end loop;
 

@@ -8,6 +8,15 @@ import { sealFunction } from './postgres-trail.js'
 
 /** Brings a schema to the version of this release; `quoted` is its name as an SQL identifier. */
 export async function migrate(pool: Pool, schema: string, quoted: string): Promise<void> {
+  const setting = await pool.query<{ isolation: string }>(
+    `select current_setting('transaction_isolation') as isolation`,
+  )
+  if (setting.rows[0]!.isolation === 'repeatable read') {
+    throw new JitError(
+      'config_invalid',
+      'postgresStore: default_transaction_isolation of the pool is "repeatable read", in which a commit does not see a removal that it waited for; set it to "read committed" or "serializable"',
+    )
+  }
   const version = async (db: Pick<Pool, 'query'>) => {
     const found = await db.query<{ version: number }>(
       `select coalesce(max(version), 0) as version from ${quoted}.jit_migrations`,

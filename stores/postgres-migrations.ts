@@ -235,4 +235,10 @@ export const migrations: readonly string[] = [
   create index jit_deliveries_subject_idx on jit_deliveries (endpoint, subject, seal, place)
     where state = 'pending';
   `,
+  // The function that commits learned a guard, and is made anew with every migration.
+  '-- unremoved',
+  // And that a connection stays with its organization.
+  '-- moved connections',
+  // And in which isolation its guards hold.
+  '-- isolation',
 ]

@@ -9,8 +9,8 @@ import { type Ask, type Statement, statement } from './postgres-statement.js'
 const userFields = `'id', u.id, 'version', u.version, 'status', u.status, 'epoch', u.epoch,
   'verifiedEmail', u.verified_email, 'contactEmail', u.contact_email, 'attributes', u.attributes`
 
-const connectionFields = `'id', c.id, 'version', c.version, 'enabled', c.enabled, 'epoch', c.epoch,
-  'held', c.held`
+const connectionFields = `'id', c.id, 'organization', c.organization_id, 'version', c.version,
+  'enabled', c.enabled, 'epoch', c.epoch, 'held', c.held`
 
 const membershipFields = (
   s: string,
@@ -122,8 +122,7 @@ export function userSql(s: string): string {
         'organizationStatus', o.status) order by m.organization_id), '[]')
       from ${s}.jit_memberships m join ${s}.jit_organizations o on o.id = m.organization_id
       where m.user_id = u.id),
-    'connections', (select coalesce(json_agg(json_build_object(${connectionFields},
-        'organization', c.organization_id) order by c.id), '[]')
+    'connections', (select coalesce(json_agg(json_build_object(${connectionFields}) order by c.id), '[]')
       from ${s}.jit_connections c where c.id in (
         select substr(i.source, 12) from ${s}.jit_identities i
         where i.user_id = u.id and i.source like 'connection:%'))

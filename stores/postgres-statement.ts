@@ -43,10 +43,8 @@ export async function paged<T>(
  * an open transaction; `pool.query` would close it after every conflict as well.
  */
 export async function borrowed<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  // The pool listens to idle connections only, and an event that nobody hears would end the process.
   const heard = () => {}
-  client.on('error', heard)
+  const client = await lent(pool, heard)
   try {
     const result = await work(client)
     client.off('error', heard)
@@ -56,4 +54,18 @@ export async function borrowed<T>(pool: Pool, work: (client: PoolClient) => Prom
     client.release(error as Error)
     throw error
   }
+}
+
+/**
+ * The pool listens to idle connections only, and an event that nobody hears ends the process. A server that dies may say
+ * so in the bytes by which a connection becomes ready, so whoever gets it listens before a promise is settled.
+ */
+function lent(pool: Pool, heard: () => void): Promise<PoolClient> {
+  return new Promise((resolve, reject) => {
+    pool.connect((error, client) => {
+      if (!client) return reject(error)
+      client.on('error', heard)
+      resolve(client)
+    })
+  })
 }

@@ -21,7 +21,8 @@ import { postgresEvents, postgresTrail } from './postgres-trail.js'
 export interface PostgresOptions {
   /**
    * The app's own pool, which it also ends. Its `error` event, its timeouts (`connectionTimeoutMillis`,
-   * `query_timeout`) and its TLS are the app's to set.
+   * `query_timeout`) and its TLS are the app's to set. Its `default_transaction_isolation` is `read committed` or
+   * `serializable`: under `repeatable read` `migrate` throws `config_invalid`, and no commit is carried out.
    */
   readonly pool: Pool
   /** The schema of the tables, made by `migrate` where it is missing; `public` by default. */
@@ -116,7 +117,9 @@ function inLockOrder(changes: ChangeSet): ChangeSet {
   const place = (guard: Guard) =>
     guard.guard === 'connection' || guard.guard === 'invitation'
       ? `${guard.guard}\0${guard.id}`
-      : `organization\0${'organization' in guard ? guard.organization : guard.id}\0${guard.guard}`
+      : guard.guard === 'unremoved'
+        ? guard.guard
+        : `organization\0${'organization' in guard ? guard.organization : guard.id}\0${guard.guard}`
   const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
   return {
     ...changes,

@@ -13,7 +13,13 @@ export function apply(sql: Sql, changes: ChangeSet): void {
     const bump = 'update jit_users set version = version + 1 where id = ? and version = ?'
     if (sql.run(bump, user, version) === 0) throw new Miss({ kind: 'version', user })
   }
-  for (const guard of changes.guards) if (!holds(sql, guard)) throw new Miss({ kind: 'guard', guard })
+  const hold = (last: boolean) => {
+    for (const guard of changes.guards) {
+      if ((guard.guard === 'unremoved') === last && !holds(sql, guard))
+        throw new Miss({ kind: 'guard', guard })
+    }
+  }
+  hold(false)
   giveUpDomains(sql, changes.ops)
   for (const op of changes.ops) {
     try {
@@ -23,6 +29,7 @@ export function apply(sql: Sql, changes: ChangeSet): void {
       throw conflictOf(sql, error, op) ?? error
     }
   }
+  hold(true)
   if (changes.events.length > 0) record(sql, changes)
 }
 
@@ -49,6 +56,10 @@ function holds(sql: Sql, guard: Guard): boolean {
     case 'invitation': {
       const take = 'update jit_invitations set taken_by = ? where id = ? and taken_by is null'
       return sql.run(take, guard.user, guard.id) > 0
+    }
+    case 'unremoved': {
+      const found = 'select 1 from jit_removed where hash in (select value from json_each(?))'
+      return sql.all(found, JSON.stringify(guard.hashes)).length === 0
     }
     default:
       guard satisfies never
@@ -166,7 +177,10 @@ function write(sql: Sql, op: Operation): void {
       )
       return
     case 'removed.remove':
-      sql.run('delete from jit_removed where hash = ?', op.hash)
+      sql.run(
+        'delete from jit_removed where hash = ?1 and removed_at <= coalesce(?2, removed_at)',
+        ...[op.hash, op.until ?? null],
+      )
       return
     case 'invitation.create':
       sql.run(
@@ -198,16 +212,18 @@ function write(sql: Sql, op: Operation): void {
         ...[op.id, op.version, op.name, op.status, op.seatLimit],
       )
       return
-    case 'connection.put':
+    case 'connection.put': {
+      const moved = 'select 1 from jit_connections where id = ? and organization_id <> ?'
+      if (sql.all(moved, op.id, op.organization).length > 0) throw missedKey('connection')
       sql.run(
         `insert into jit_connections (id, organization_id, version, enabled) values (?, ?, ?, ?)
-         on conflict (id) do update set organization_id = excluded.organization_id,
-           version = excluded.version, enabled = excluded.enabled, epoch = epoch + (enabled > excluded.enabled)
-         where (organization_id, version, enabled) is not
-           (excluded.organization_id, excluded.version, excluded.enabled)`,
+         on conflict (id) do update set version = excluded.version,
+           enabled = excluded.enabled, epoch = epoch + (enabled > excluded.enabled)
+         where (version, enabled) is not (excluded.version, excluded.enabled)`,
         ...[op.id, op.organization, op.version, op.enabled ? 1 : 0],
       )
       return
+    }
     default:
       op satisfies never
       throw new Error(`unknown operation ${JSON.stringify(op)}`)

@@ -112,13 +112,11 @@ export function keep(sql: Sql, op: Put): void {
       if (sql.all(own, pattern, op.id).length === 0) throw missedKey('domain')
     }
   } else {
-    const [known] = sql.all<{ organization: string; version: string }>(
-      `select organization_id as organization, version from jit_entries where kind = 'connection' and id = ?`,
+    const [known] = sql.all<{ version: string }>(
+      `select version from jit_entries where kind = 'connection' and id = ?`,
       op.id,
     )
-    const over = op.kept!.over ?? known?.version
-    if (over !== known?.version || (known && known.organization !== organization))
-      throw missedKey('connection')
+    if ((op.kept!.over ?? known?.version) !== known?.version) throw missedKey('connection')
   }
   sql.run(
     `insert into jit_entries (kind, id, organization_id, version, entry, position)

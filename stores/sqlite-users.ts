@@ -54,7 +54,7 @@ export function sqliteUsers(sql: Sql) {
 
   const connectionsWhere = (condition: string, value: string) =>
     sql
-      .all<Omit<ConnectionFacts, 'enabled'> & { enabled: number; organization: string }>(
+      .all<Omit<ConnectionFacts, 'enabled'> & { enabled: number }>(
         `select id, organization_id as organization, version, enabled, epoch, held from jit_connections
          where ${condition}`,
         value,

@@ -2,7 +2,6 @@ import Database from 'libsql'
 import {
   type Asserted,
   type CommitResult,
-  type ConnectionFacts,
   type IdentityKey,
   type InvitationFacts,
   JitError,
@@ -89,7 +88,7 @@ export function sqliteStore({ file, busyTimeout = 250 }: SqliteOptions): SqliteS
              from jit_organizations where id in (select value from json_each(?)) order by id`,
             JSON.stringify(organizations),
           ),
-          connection: connection ? withoutOrganization(connection) : null,
+          connection: connection ?? null,
           invitations: pendingWhere(
             ['email = ?', 'id = ?'],
             'order by at, id',
@@ -204,11 +203,3 @@ function open(file: string, busyTimeout: number): Database.Database {
 }
 
 const idOf = ({ id }: { readonly id: string }) => id
-
-const withoutOrganization = ({ id, version, enabled, epoch, held }: ConnectionFacts): ConnectionFacts => ({
-  id,
-  version,
-  enabled,
-  epoch,
-  held,
-})

@@ -22,6 +22,8 @@ export interface Expected {
 export interface Statement {
   readonly id: string
   readonly nameId: string
+  /** The NameID with its qualifiers, where these are not the IdP and us. */
+  readonly subject: string
   /** By attribute name; always lists, repeated attributes merged. */
   readonly attributes: ReadonlyMap<string, readonly string[]>
   /** Until when it is good, in milliseconds since the epoch, without the allowed skew. */
@@ -80,7 +82,7 @@ export function checkAssertion(assertion: XmlElement, expected: Expected, refuse
   }
   return {
     id,
-    nameId: nameIdOf(subject, expected, refuse),
+    ...nameIdOf(subject, expected, refuse),
     attributes: attributesOf(assertion),
     until: Math.min(confirmed, conditions),
   }
@@ -193,7 +195,8 @@ function conditionsOf(conditions: XmlElement, expected: Expected, clock: Clock, 
   return until
 }
 
-function nameIdOf(subject: XmlElement, { subjectMapped }: Expected, refuse: Refuse): string {
+/** One NameID names as many people as it has qualifiers (core §8.3.7); left out, they are the IdP and we. */
+function nameIdOf(subject: XmlElement, { subjectMapped, issuer, audience }: Expected, refuse: Refuse) {
   const found = childrenOf(subject, ns.assertion, 'NameID')
   const nameId = found.length === 1 ? textOf(found[0]) : null
   const ask = 'ask the identity provider for a persistent NameID'
@@ -206,7 +209,12 @@ function nameIdOf(subject: XmlElement, { subjectMapped }: Expected, refuse: Refu
       `the NameID is transient, so it names the person for this sign-in only; ${ask}, or map attributes.subject`,
     )
   }
-  return nameId
+  const qualifier = (name: string, own: string) => {
+    const value = found[0]!.attributes.get(name) || own
+    return value === own ? null : value
+  }
+  const foreign = [qualifier('NameQualifier', issuer), qualifier('SPNameQualifier', audience)]
+  return { nameId, subject: foreign.some(Boolean) ? JSON.stringify([...foreign, nameId]) : nameId }
 }
 
 /** Values that hold elements are no text and are left out; `xsi:nil` values too. */

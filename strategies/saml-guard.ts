@@ -82,10 +82,17 @@ export function readAnswer(base64: string, refuse: Refuse): Answer {
   inspect(response, [response, assertion], refuse)
   const outside = count(response) - count(assertion ?? encrypted!)
   if (outside > outsideLimit) return refuse('answer_too_large', `${outside} elements around the assertion`)
+  // Decrypting takes the first EncryptedData of a document: a decoy before the assertion would be judged in its place.
+  if (encrypted && ciphertexts(response) !== ciphertexts(encrypted)) {
+    return refuse('assertion_refused', 'something is encrypted outside of the EncryptedAssertion')
+  }
   return { xml, response, assertion, encrypted }
 }
 
 const count = (element: XmlElement) => [...everyElement(element)].length
+
+const ciphertexts = (element: XmlElement) =>
+  [...everyElement(element)].filter(({ name }) => name === 'EncryptedData' || name === 'EncryptedKey').length
 
 /** Reads a decrypted assertion by the same limits. */
 export function readDecrypted(plain: string, refuse: Refuse): XmlElement {

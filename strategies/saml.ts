@@ -159,10 +159,17 @@ function requestIdOf(attempt: Attempt, refuse: Refuse): string {
   return attempt.secrets.requestId ?? refuse('attempt_unknown', 'the sign-in began without an AuthnRequest')
 }
 
+/**
+ * How much longer than an assertion is good its claim lasts, so that our own servers' clocks may differ: in milliseconds,
+ * from the right time or from each other's. One that nobody asked for is kept from coming again by its claim alone; any
+ * other also by its attempt, which is good once whatever the time.
+ */
+const claimMargin = { asked: 60_000, unasked: 2 * 24 * 3_600_000 } as const
+
 /** Lets one answer with this assertion through (core §2.5.1.5), for as long as it would be good. */
 async function claim(
   connection: SamlConnection,
-  { issuer, now, skew }: Expected,
+  { issuer, now, skew, requestId }: Expected,
   { id, until }: Statement,
   services: Services,
   refuse: Refuse,
@@ -170,8 +177,8 @@ async function claim(
   const name = createHash('sha256')
     .update(JSON.stringify([connection.id, issuer, id]))
     .digest('base64url')
-  // A minute beyond its end, so that our own servers' clocks may differ.
-  const first = await services.once.claim(`assertion:${name}`, until + skew - now + 60_000)
+  const margin = claimMargin[requestId === null ? 'unasked' : 'asked']
+  const first = await services.once.claim(`assertion:${name}`, until + skew - now + margin)
   if (!first) refuse('answer_replayed', `the assertion ${JSON.stringify(id.slice(0, 100))} was used before`)
 }
 
@@ -186,7 +193,7 @@ function identityOf(connection: SamlConnection, idp: IdpMetadata, statement: Sta
     source: `connection:${connection.id}`,
     sourceVersion: connection.version,
     issuer: idp.entityId,
-    subject: subject ?? statement.nameId,
+    subject: subject ?? statement.subject,
     email,
     emailVerified: 'unstated',
     profile,

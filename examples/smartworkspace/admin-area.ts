@@ -105,7 +105,7 @@ export function adminArea({ jit, store, tenants, baseUrl, inbox }: AdminArea): R
     const asked: Record<string, unknown> = {}
     for (const name of verbs[verb as Verb]) if (Object.hasOwn(body, name)) asked[name] = body[name]
     const { user, role } = asked
-    if (rankOf(req.user, organization) !== 'owner' && (await aboutOwners(store, organization, user, role))) {
+    if (rankOf(req.user, organization) !== 'owner' && (await aboutOwners(store, organization, asked))) {
       // Or an administrator could make an owner of themselves.
       const message = 'Only an owner may do this about owners.'
       return refuse(req, res, 403, { error: 'not_owner', title: 'For owners', message })
@@ -124,8 +124,13 @@ function signInFirst(req: Request, res: express.Response): void {
   refuse(req, res, 401, { error: 'signed_out', title: 'Please sign in', message: 'Nobody is signed in.' })
 }
 
-async function aboutOwners(store: Store, organization: string, user: unknown, role: unknown) {
+async function aboutOwners(store: Store, organization: string, asked: Record<string, unknown>) {
+  const { user, role, invitation } = asked
   if (role === 'owner') return true
+  if (typeof invitation === 'string') {
+    const { invitations } = await store.load({ email: null, organizations: [organization], invitation })
+    return invitations.some((pending) => pending.organization === organization && pending.role === 'owner')
+  }
   const record = typeof user === 'string' ? await store.user(user) : null
   const membership = record?.memberships.find((entry) => entry.organization === organization)
   return membership?.grants.some((grant) => grant.role === 'owner') ?? false

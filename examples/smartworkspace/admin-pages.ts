@@ -78,7 +78,7 @@ export function adminPage(
   )
   const waiting = invitations.map(
     ({ id, email, role, expiresAt }) =>
-      html`<li><div class="line"><div><b>${email}</b> <span class="soft">as ${role}</span><p class="soft small">until ${minute(expiresAt)}</p></div>${act(organization, 'withdraw', 'Withdraw', { invitation: id })}</div></li>`,
+      html`<li><div class="line"><div><b>${email}</b> <span class="soft">as ${role}</span><p class="soft small">until ${minute(expiresAt)}</p></div>${rolesFor(rank, organization).includes(role) && act(organization, 'withdraw', 'Withdraw', { invitation: id })}</div></li>`,
   )
   const seats = facts.seatLimit === null ? `${facts.seatsUsed}` : `${facts.seatsUsed} of ${facts.seatLimit}`
   const address = html`<input type="email" name="email" aria-label="E-mail address" placeholder="somebody@company.example" maxlength="254" autocomplete="off" required>`

@@ -182,8 +182,13 @@ function orUnavailable(sessions: RequestHandler): RequestHandler {
   return (req, res, next) =>
     sessions(req, res, (cause?: unknown) => {
       if (!cause) return next()
-      const correlationId = randomUUID()
       const message = 'the session store cannot be reached'
+      if (res.headersSent) {
+        // The answer is on its way, and only what was to be kept behind it is not. Express would cut it off.
+        console.error(`warn ${message} behind an answer: ${cause}`)
+        return
+      }
+      const correlationId = randomUUID()
       console.error(`error unavailable ${message}: ${cause} (${correlationId})`)
       next(new JitError('unavailable', message, { cause, correlationId }))
     })

@@ -88,7 +88,7 @@ const list = document.getElementById('log')
 const light = document.getElementById('live')
 async function look() {
   try {
-    const answer = await fetch(location.pathname, { headers: { accept: 'text/html' } })
+    const answer = await fetch(location.pathname + location.search, { headers: { accept: 'text/html' } })
     if (!answer.ok) throw new Error(answer.statusText)
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
     const fresh = [...page.querySelectorAll('#log > li')].filter((item) => !document.getElementById(item.id))

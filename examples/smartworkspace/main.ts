@@ -12,7 +12,7 @@ npm run demo -- --script            plays the stories over HTTP and prints what 
 npm run demo -- --help              this text
 
 PORT            where the app listens (3000); the test identity providers take the next one
-BASE_URL        the app's address as browsers see it (http://localhost:PORT)
+BASE_URL        the app's origin as browsers see it, without a path (http://localhost:PORT)
 DATABASE_URL    PostgreSQL instead of SQLite
 REDIS_URL       sessions, lock and one-time values in Redis instead of this process
 SMTP_URL        with --config: mails codes for real, such as smtp://user:password@mail.example.com:587
@@ -74,10 +74,10 @@ try {
       console.log(table(told))
       if (told.some(({ differences }) => differences.length > 0)) process.exitCode = 1
     } else {
-      console.log(`\n${demo.banner.map((line) => (line === '' ? '' : `  ${line}`)).join('\n')}\n`)
       const stop = () => void demo.close().finally(() => process.exit())
       process.once('SIGTERM', stop)
       process.once('SIGINT', stop)
+      console.log(`\n${demo.banner.map((line) => (line === '' ? '' : `  ${line}`)).join('\n')}\n`)
     }
   }
 } catch (error) {

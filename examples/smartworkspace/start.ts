@@ -160,7 +160,8 @@ export async function start({ config, script }: Flags, env: NodeJS.ProcessEnv): 
 async function keptDirectory(store: Store, input: DirectoryInput): Promise<Directory> {
   const { organizations, connections, social, email } = input
   const providers = { ...(social && { social }), ...(email && { email }) }
-  const directory = storeDirectory({ store, keys: [storeKey], providers })
+  // Its test identity providers are on this machine.
+  const directory = storeDirectory({ store, keys: [storeKey], providers, allowInsecureRequests: true })
   await directory.import({ organizations, ...(connections && { connections }) })
   return directory
 }
@@ -170,7 +171,10 @@ function portOf(text = '3000'): number {
   throw new StartProblem([`PORT: "${text}" is not a port; it is a number up to 65534`])
 }
 
+/** As browsers write an origin, because the `Origin` of their requests is compared with it. */
 function baseUrlOf(text: string | undefined, script: boolean): string | null {
   if (!text || script) return null
-  return text.replace(/\/$/, '')
+  const url = URL.canParse(text) ? new URL(text) : null
+  if (url && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/`) return url.origin
+  throw new StartProblem(['BASE_URL: it is not an origin such as https://app.example.com, without a path'])
 }

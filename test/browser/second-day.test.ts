@@ -133,7 +133,17 @@ needs('Chromium', chromiumPath, (path) => {
     await operator.goto(`${demo.url}/decisions`)
     await operator.getByLabel('Everybody').selectOption('Ivo Keller')
     await operator.getByRole('button', { name: 'Show' }).click()
-    expect(await operator.locator('#log > li').count()).toBe(1)
+    const about = () => operator.locator('#log > li .who b').allTextContents()
+    expect(await about()).toEqual(['Ivo Keller'])
+    // The list stays about him: what is decided about others meanwhile is not added, what is about him is.
+    await signIn('Peter Okafor')
+    await ivo.getByLabel('Groups').fill('everyone')
+    await ivo.getByRole('button', { name: 'Save' }).click()
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.locator('.way', { hasText: 'SuperFantasy' }).click()
+    await page.getByText('Ivo Keller').click()
+    await page.waitForURL(`${demo.url}/`)
+    await expect.poll(about, { timeout: 10_000 }).toEqual(['Ivo Keller', 'Ivo Keller'])
 
     await operator.getByRole('link', { name: 'Operator' }).click()
     await operator.getByRole('button', { name: 'Verify the chain' }).click()

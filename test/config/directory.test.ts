@@ -280,6 +280,25 @@ describe('Versions and defaults', () => {
     expect(other!.version).not.toBe(one!.version)
   })
 
+  test('no secret is in the hash, which whoever reads the database could guess it by', () => {
+    const versions = (secret: string, certificate = 'c') => {
+      const pair = { privateKey: secret, certificate }
+      const sp = { signing: [pair], decryption: [pair] }
+      const social = [{ id: 'hub', preset: 'github', clientId: 'x', clientSecret: secret }]
+      const connections = [
+        { ...directoryInput.connections![0]!, clientSecret: secret },
+        { ...saml, sp },
+      ]
+      const { entries } = staticDirectory({ ...directoryInput, connections, social } as never)
+      return [...entries!.connections, ...entries!.providers].map(({ version }) => version)
+    }
+    expect(versions('hunter2')).toEqual(versions('correct horse'))
+    const [oidc, own] = versions('hunter2')
+    const [same, other] = versions('hunter2', 'another')
+    expect(same).toBe(oidc)
+    expect(other).not.toBe(own)
+  })
+
   test('a connection vouches for what its organization owns, unless it says otherwise', async () => {
     const input = structuredClone(directoryInput) as unknown as Input
     delete input.connections[0]!.vouchesFor

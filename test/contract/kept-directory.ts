@@ -178,6 +178,20 @@ export function keptDirectoryContract(
       )
     })
 
+    check(
+      'what is imported reads no variable of the environment that it was not given',
+      async ({ store }) => {
+        const [name] = Object.keys(process.env)
+        const clientSecret = { env: name! }
+        const input = {
+          organizations: [tenants.organizations[1]!],
+          connections: [{ ...tenants.connections[2]!, clientSecret }] as Connections,
+        }
+        await assert.rejects(storeDirectory({ store, keys }).import(input), /: clientSecret: .* is not set/)
+        await storeDirectory({ store, keys, env: { [name!]: 'given' } }).import(input)
+      },
+    )
+
     const [acme, globex] = tenants.organizations
     const refusals: [name: string, input: DirectoryInput, ...problems: string[]][] = [
       [
@@ -212,6 +226,12 @@ export function keptDirectoryContract(
         'connection "acme-oidc": jit.roles: organization "acme" has no role "cheif"',
       ],
     ]
+    const development = changed({ 'globex-oidc': { allowInsecureRequests: true } })
+    refusals.push([
+      'a connection that would have this machine asked, with the way out',
+      development,
+      'connection "globex-oidc": allowInsecureRequests: leave it out; for development, storeDirectory({ allowInsecureRequests: true }) lets it be imported',
+    ])
     for (const [name, input, ...problems] of refusals) {
       check(`refused: ${name}`, async ({ directory, store }) => {
         await directory.import(tenants)
@@ -227,6 +247,25 @@ export function keptDirectoryContract(
         assert.equal((await directory.import(changed({ globex: { name: 'Renamed' } }))).written.length, 1)
       })
     }
+
+    check(
+      'what may ask this machine counts where the operator says so, else not even once it is kept',
+      async (fresh) => {
+        const open = storeDirectory({ store: fresh.store, keys, allowInsecureRequests: true })
+        const { directory } = fresh
+        const counts = async (at: typeof directory) => {
+          await at.refresh()
+          const connection = await at.connection('globex-oidc')
+          const { sso } = await at.domain('globex.example')
+          assert.deepEqual(sso[0], connection)
+          return connection?.protocol === 'oidc' && connection.allowInsecureRequests
+        }
+        await directory.import(changed({ 'globex-oidc': { allowInsecureRequests: false } }))
+        assert.deepEqual([await counts(directory), await counts(open)], [false, false])
+        assert.deepEqual((await open.import(development)).written, ['globex-oidc'])
+        assert.deepEqual([await counts(directory), await counts(open)], [false, true])
+      },
+    )
 
     check('domains go from one organization to another in one import', async ({ directory }) => {
       await directory.import(tenants)

@@ -30,6 +30,7 @@ const guards: readonly Guard[] = [
   { guard: 'seats', organization: 'acme', by: 1 },
   { guard: 'owners', organization: 'acme', by: 1 },
   { guard: 'invitation', id: 'pending', user: 'erin' },
+  { guard: 'unremoved', hashes: ['hash of erin', 'hash of zoe'] },
 ]
 
 type Named<K extends Operation['op']> = Extract<Operation, { op: K }>
@@ -133,6 +134,7 @@ const guardViolations = (
     ['taken already', 4, { guard: 'invitation', id: 'taken', user: 'erin' }],
     ['taken by the same', 4, { guard: 'invitation', id: 'taken', user: 'alice' }],
     ['unknown', 4, { guard: 'invitation', id: 'umbrella', user: 'erin' }],
+    ['removed', 5, { guard: 'unremoved', hashes: ['hash of erin', 'new hash'] }],
   ] as const
 ).map(
   ([name, index, guard]): Violation => ({
@@ -322,7 +324,8 @@ export function atomicity(runner: Runner, factory: () => Promise<StoreFixture>):
       },
     )
     assert.deepEqual(snapshot.connection, {
-      ...{ id: 'acme-saml', version: 'v2', enabled: false, epoch: 1, held: 'revoked too much' },
+      ...{ id: 'acme-saml', organization: 'acme', version: 'v2', enabled: false },
+      ...{ epoch: 1, held: 'revoked too much' },
     })
     assert.equal(snapshot.asserted, 'of alice, anew')
     assert.deepEqual(

@@ -44,7 +44,9 @@ const acme = { id: 'acme', version: 'v1', status: 'active', seatLimit: 5, seatsU
 const globex = {
   ...{ id: 'globex', version: 'v1', status: 'active', seatLimit: null, seatsUsed: 0, owners: 0 },
 } as const
-const acmeSaml = { id: 'acme-saml', version: 'v1', enabled: true, epoch: 0, held: null }
+const acmeSaml = {
+  ...{ id: 'acme-saml', organization: 'acme', version: 'v1', enabled: true, epoch: 0, held: null },
+}
 
 /** Tier one: what is written can be read, each field of it, and nothing else. */
 export function readsAndWrites(runner: Runner, factory: () => Promise<StoreFixture>): void {
@@ -144,7 +146,7 @@ export function readsAndWrites(runner: Runner, factory: () => Promise<StoreFixtu
         { ...inAcme, organizationStatus: 'active' },
         { ...inGlobex, organizationStatus: 'active' },
       ],
-      connections: [{ ...acmeSaml, organization: 'acme' }],
+      connections: [acmeSaml],
     })
     same((await store.user('carol'))!.memberships, [])
     same((await store.user('carol'))!.connections, [])

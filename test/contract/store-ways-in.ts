@@ -6,6 +6,7 @@ import {
   asserted,
   at,
   change,
+  conflict,
   connectionPut,
   github,
   invitationCreate,
@@ -168,7 +169,7 @@ export function waysIn(runner: Runner, factory: () => Promise<StoreFixture>): vo
   inWorld('a connection is held and let go, and stays the same otherwise', async (store) => {
     const connection = async () => {
       const { connection } = await load(store, { source: saml.source })
-      assert.deepEqual((await store.user('alice'))!.connections, [{ ...connection, organization: 'acme' }])
+      assert.deepEqual((await store.user('alice'))!.connections, [connection])
       return connection
     }
     const before = (await connection())!
@@ -187,6 +188,18 @@ export function waysIn(runner: Runner, factory: () => Promise<StoreFixture>): vo
     await hold(null)
     assert.equal((await connection())?.held, null)
     assert.equal((await load(store, { source: 'connection:globex-oidc' })).connection?.held, null)
+  })
+
+  inWorld('a connection stays with its organization until it is removed', async (store) => {
+    const moved = connectionPut('acme-saml', 'globex', { version: 'v2', enabled: false })
+    const before = await load(store, { ...saml, subject: 'alice' })
+    const refused = conflict(await store.commit(change('moved', { ops: [moved] })))
+    assert.deepEqual(refused, { kind: 'key', key: 'connection' })
+    assert.deepEqual(await load(store, { ...saml, subject: 'alice' }), before)
+    await write(store, connectionPut('acme-saml', 'acme', { version: 'v2', enabled: false }))
+    await write(store, { op: 'connection.remove', id: 'acme-saml' }, moved)
+    const { connection, byIdentity } = await load(store, { ...saml, subject: 'alice' })
+    assert.deepEqual([connection?.organization, connection?.epoch, byIdentity], ['globex', 0, null])
   })
 
   inWorld('connection.remove takes the connection and its identities, and no grant', async (store) => {

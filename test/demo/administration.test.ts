@@ -179,6 +179,19 @@ describe('what an administrator may do', () => {
     expect((await post(owner, path('grant'), { user: other, role: 'owner' })).status).toBe(200)
     expect(await grantsOf(sarah)).toContain('owner manual')
     for (const role of ['owner', 'admin']) await post(owner, path('revoke'), { user: other, role })
+
+    for (const [role, status] of [
+      ['owner', 403],
+      ['member', 200],
+    ] as const) {
+      await post(owner, path('invite'), { email: `${role}@partner.example`, role })
+      const { id } = (await stored()).invitations.find((waiting) => waiting.role === role)!
+      const byAdmin = () => post(admin, path('withdraw'), { invitation: id })
+      if (status === 403) await refused(byAdmin, status)
+      else expect((await byAdmin()).status).toBe(status)
+      await post(owner, path('withdraw'), { invitation: id })
+    }
+    expect((await stored()).invitations).toEqual([])
   })
 
   test.each<[string, Record<string, string>, number]>([

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createSamlIdp } from '../../examples/identity-providers/saml.js'
-import { Browser, form } from '../../examples/smartworkspace/browser.js'
+import { Browser, form, forms } from '../../examples/smartworkspace/browser.js'
+import { freePort } from '../rig/services.js'
 import { type Demo, start } from './demo-process.js'
 
 describe('--config: the same app on organizations of one’s own', () => {
@@ -98,5 +99,27 @@ describe('--config: the same app on organizations of one’s own', () => {
     const closed = await start(['--config', file], {}, folder)
     expect((await fetch(`${closed.url}/decisions`, { headers: basic('let-me-in') })).status).toBe(404)
     await closed.stop()
+  })
+
+  test('an administrator’s form is no other site’s, however BASE_URL spells the address', async () => {
+    const port = await freePort()
+    const env = { PORT: String(port), BASE_URL: `HTTP://LocalHost:${port}/` }
+    const demo = await start(['--config', file], env, folder)
+    const ada = new Browser()
+    await signIn(demo, ada)
+    const page = await ada.open(`http://localhost:${port}/admin/acme`)
+    const invite = forms(page).find(({ action }) => action === '/admin/acme/invite')!
+    const guest = { email: 'guest@partner.example', role: 'member' }
+    const foreign = await ada.submit(
+      { ...page, url: new URL('https://evil.example') },
+      {
+        ...invite,
+        action: new URL(invite.action, page.url).href,
+      },
+    )
+    expect([foreign.status, foreign.text]).toEqual([403, expect.stringContaining('cross_site')])
+    const done = await ada.submit(page, invite, guest)
+    expect([done.status, done.text]).toEqual([200, expect.stringContaining(guest.email)])
+    expect(await demo.stop()).toMatchObject({ code: 0, stderr: '' })
   })
 })

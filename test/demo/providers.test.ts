@@ -109,6 +109,31 @@ describe('--config with e-mail and social providers of one’s own', () => {
     }
   })
 
+  test('the session cookie is for https alone, however BASE_URL spells the address', async () => {
+    const env = { ...environment(), BASE_URL: 'HTTPS://App.Example.com/' }
+    const demo = await start(['--config', file], env, folder)
+    const here = { url: `http://localhost:${port}` } as Demo
+    const post = (path: string, fields: Record<string, string>, cookie = '') =>
+      fetch(here.url + path, {
+        method: 'POST',
+        // As the proxy that ends TLS sends it.
+        headers: { 'x-forwarded-proto': 'https', origin: 'https://app.example.com', cookie },
+        body: new URLSearchParams(fields),
+      })
+    const email = 'ada@acme.example'
+    try {
+      const asked = await post('/auth/email', { email })
+      const [cookie] = asked.headers.getSetCookie()[0]!.split(';')
+      const [mail] = (await inbox(here)) as { text: string }[]
+      const code = /^\d{6}/.exec(mail!.text)![0]
+      const signedIn = await post('/auth/email/verify', { email, code }, cookie)
+      const session = signedIn.headers.getSetCookie().find((line) => line.startsWith('workspace='))
+      expect(session).toMatch(/; Secure(;|$)/)
+    } finally {
+      await demo.stop()
+    }
+  })
+
   test('SMTP_URL sends the mail for real, from MAIL_FROM, and nothing is kept', async () => {
     const post = await mailServer()
     const env = { SMTP_URL: `smtp://127.0.0.1:${post.port}`, MAIL_FROM: 'Acme <codes@acme.example>' }

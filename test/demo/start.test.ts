@@ -145,8 +145,24 @@ describe('flags and environment', () => {
   test.each([
     [{ SMTP_URL: 'mail.example.com' }, /SMTP_URL: it is not an address such as smtp:/],
     [{ MAIL_FROM: 'nobody' }, /MAIL_FROM: it is not an address such as/],
+    [{ BASE_URL: 'app.example.com' }, /BASE_URL: it is not an origin such as https:/],
+    [{ BASE_URL: 'localhost:3000' }, /BASE_URL: it is not an origin such as https:/],
+    [{ BASE_URL: 'ftp://app.example.com' }, /BASE_URL: it is not an origin such as https:/],
+    [{ BASE_URL: 'https://app.example.com/work' }, /BASE_URL: .*without a path/],
+    [{ BASE_URL: 'https://ada:lovelace@app.example.com' }, /BASE_URL: it is not an origin such as https:/],
   ])('%j is refused with a sentence', async (env, sentence) => {
     expectSentence(await run(['--config', write(config())], env), sentence)
+  })
+
+  test.each([
+    ['https://app.example.com', 'https://app.example.com'],
+    ['https://app.example.com/', 'https://app.example.com'],
+    ['HTTPS://App.Example.com:443', 'https://app.example.com'],
+    ['http://LocalHost:3000', 'http://localhost:3000'],
+  ])('BASE_URL %s is the origin %s', async (BASE_URL, origin) => {
+    const demo = await start(['--config', write(config())], { BASE_URL })
+    expect(demo.url).toBe(origin)
+    expect(await demo.stop()).toMatchObject({ code: 0, stderr: '' })
   })
 
   test('a port that is none', async () => {

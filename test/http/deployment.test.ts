@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import session from 'express-session'
 import { afterEach, describe, expect, test } from 'vitest'
 import { deploymentProblems } from '../../lib/deployment.js'
+import { readOptions } from '../../lib/options.js'
 import type { App } from '../rig/oidc-app.js'
 import { signedIn, startHonest } from './honest.js'
 
@@ -68,5 +69,26 @@ describe('The log', () => {
     await signedIn(app)
     const said = app.log.filter(({ message }) => message.startsWith('sessions are kept in this process'))
     expect(said).toEqual([{ level: 'warn', message: expect.stringContaining('connect-redis') }])
+  })
+})
+
+describe('Options that would weaken it', () => {
+  const complaints = (options: object): string => {
+    try {
+      readOptions(options as never)
+      return ''
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+
+  test.each([
+    ['E09: a key of hashes', 'hashKey', 'k'.repeat(32), 'k'.repeat(31)],
+    ['S25: the address to go to', 'returnTo', '/home', '//evil.example'],
+    ['S25: the address to go to', 'returnTo', '/', '/\\evil.example'],
+    ['E10: the origin', 'baseUrl', 'https://app.example', 'https://app.example/path'],
+  ])('%s, of %s: %s is taken, %s is not', (_, name, good, bad) => {
+    expect(complaints({ [name]: good })).not.toContain(`${name}:`)
+    expect(complaints({ [name]: bad })).toContain(`${name}:`)
   })
 })

@@ -38,6 +38,23 @@ describe('Starts of sign-ins', () => {
     expect(kept).toHaveLength(1)
   })
 
+  test.each<[string, () => Promise<{ status: number }>]>([
+    ['metadata', () => browser().go(`${app.origin}/auth/sso/acme-saml/metadata`)],
+    ['a page of ways to prove an account', () => browser().go(`${app.origin}/auth/prove?ticket=x`)],
+    [
+      'a mailed code',
+      () =>
+        browser().go(`${app.origin}/auth/email`, {
+          method: 'POST',
+          body: new URLSearchParams({ email: 'x' }),
+        }),
+    ],
+  ])('%s counts as a start', async (_what, ask) => {
+    app = await startHonest({ limits: { starts: points(1) } })
+    expect((await ask()).status).not.toBe(429)
+    expect((await ask()).status).toBe(429)
+  })
+
   test('of one client do not hold up another, nor an answer that is on its way', async () => {
     app = await startHonest({ limits: { starts: points(1) } })
     const client = browser()

@@ -91,6 +91,57 @@ const identities = async (app: App, id = 'u') =>
     .find((user) => user.id === id)!
     .identities.map(({ source, subject }) => `${source} ${subject}`)
 
+describe('Who brings an address that nobody answers for', () => {
+  const stranger = { sub: 'eve', email: ann, verified: false }
+  const accounts: Record<string, Operation[]> = {
+    'an active account': [account('u', ann)],
+    'a suspended one': [{ ...account('u', ann), status: 'suspended' } as Operation],
+    'one with logins already': [account('u', ann), linked('u', 'pal', 'ann'), linked('u', 'mate', 'ann')],
+  }
+
+  test.each(Object.entries(accounts))('is asked to prove it, and told no more of %s', async (_which, ops) => {
+    const app = await start()
+    await given(app, ...ops)
+    const asked = await signInBy(app, browser(), 'pal', stranger)
+    const { pathname, searchParams } = new URL(asked.location!)
+    expect([asked.status, pathname, [...searchParams.keys()]]).toEqual([303, '/auth/prove', ['ticket', 'by']])
+    expect((await app.store.events({ user: 'u' })).rows).toEqual([])
+  })
+
+  test('where nothing is left to prove it by, the page leads back', async () => {
+    const app = await start()
+    const accept = { headers: { accept: 'text/html' } }
+    const page = (query: string) => browser().go(`${app.origin}/auth/prove?ticket=x${query}`, accept)
+    expect((await page('&ways=connection:gone')).text).toContain('<a href="/me">back to the start</a>')
+    expect((await page('')).text).not.toContain('back to the start')
+  })
+
+  test('is told what refuses it once it is proved', async () => {
+    const app = await start()
+    await given(app, ...accounts['a suspended one']!)
+    const person = browser()
+    const { ticket } = await untilProof(app, person, stranger)
+    await mailProof(app, person, ticket)
+    const done = await typeCode(app, person, app.inbox.to(ann).code)
+    expect(refused(done)).toEqual([403, 'user_suspended'])
+  })
+
+  test('then proves the account too, where that has another login of the provider', async () => {
+    const app = await start()
+    await given(app, ...accounts['one with logins already']!)
+    const person = browser()
+    const { ticket } = await untilProof(app, person, stranger)
+    await mailProof(app, person, ticket)
+    const { location } = (await typeCode(app, person, app.inbox.to(ann).code)).json() as { location: string }
+    const page = new URL(location, app.origin)
+    expect([page.pathname, page.searchParams.get('ways')]).toEqual(['/auth/prove', 'provider:mate'])
+    const waiting = `?waiting=${page.searchParams.get('ticket')}`
+    await signInBy(app, person, 'mate', { sub: 'ann', email: ann, verified: false }, waiting)
+    expect(await app.me(person)).toMatchObject({ user: { id: 'u' }, jit: { reason: 'subject_migrated' } })
+    expect(await identities(app)).toEqual(['provider:mate ann', 'provider:pal eve'])
+  })
+})
+
 describe('A verified account, and a provider that does not answer for the address', () => {
   test('the code goes to the account’s address, and in the same browser completes the sign-in: linked', async () => {
     const app = await start()

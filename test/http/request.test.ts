@@ -139,7 +139,9 @@ describe('methods', () => {
     const client = browser()
     const refused = await client.go(app.start('nobody'))
     await expectRefused(app, client, refused, { code: 'connection_unknown', status: 404 })
-    for (const path of ['/auth/', '/auth/sso/acme/other', '/authx/sso/acme', '/auth/sso']) {
+    const long = 'a'.repeat(65)
+    const strange = ['/auth/sso/%00', '/auth/sso/a%2fb/metadata', `/auth/sso/${long}`, `/auth/social/${long}`]
+    for (const path of ['/auth/', '/auth/sso/acme/other', '/authx/sso/acme', '/auth/sso', ...strange]) {
       expect((await client.go(app.origin + path)).text).toContain('Cannot GET')
     }
     expect(app.jit.refusals()).toEqual({ connection_unknown: 1 })
@@ -190,6 +192,38 @@ describe('bodies', () => {
     },
   )
 
+  it('of a hundred parameters all are read, of more none', async () => {
+    const client = browser()
+    const filled = (state: string, count: number) => {
+      const names = Array.from({ length: count }, (_, n) => [`x${n}`, ''])
+      return Object.fromEntries([['state', state], ...names])
+    }
+    const state = await begin(app, client, 'acme-saml')
+    const refused = await post(app, filled(state, 100))
+    await expectRefused(app, client, refused, { code: 'answer_malformed', status: 400, message: /101/ })
+    expect((await post(app, filled(state, 99))).status).toBe(303)
+    const query = new URLSearchParams(filled(await begin(app, client), 100))
+    const asked = await client.go(`${app.callback('acme')}?${query}`)
+    await expectRefused(app, client, asked, { code: 'answer_malformed', status: 400, message: /101/ })
+  })
+
+  it('a body that never ends has its answer in time', async () => {
+    const { hostname, port } = new URL(app.origin)
+    const socket = connect(Number(port), hostname)
+    try {
+      await once(socket, 'connect')
+      const head = `POST ${new URL(to()).pathname} HTTP/1.1\r\nHost: ${hostname}\r\nContent-Type: application/x-www-form-urlencoded\r\n`
+      socket.write(`${head}Content-Length: 100\r\n\r\nstate=`)
+      const began = performance.now()
+      const [bytes] = (await once(socket, 'data')) as [Buffer]
+      expect(String(bytes)).toMatch(/^HTTP\/1\.1 400 [\s\S]*answer_malformed/)
+      expect(performance.now() - began).toBeGreaterThan(4_000)
+      expect(performance.now() - began).toBeLessThan(9_000)
+    } finally {
+      socket.destroy()
+    }
+  })
+
   it('an empty body and a field twice are refused', async () => {
     const client = browser()
     const empty = await client.go(to(), { method: 'POST', headers: form, body: '' })
@@ -225,6 +259,20 @@ describe('bodies', () => {
     const posted = await post(parsing, { state })
     await expectSignedIn(parsing, client, await client.go(posted.location!))
     await parsing.close()
+  })
+
+  it('an empty object that a parser of Express 4 leaves, with the form unread, is no form', async () => {
+    const before = await startHonest({
+      mount: (server, jit) =>
+        server.use((req, _res, next) => {
+          req.body = req.body || {}
+          next()
+        }, jit.routes()),
+    })
+    const client = browser()
+    const posted = await post(before, { state: await begin(before, client, 'acme-saml') })
+    await expectSignedIn(before, client, await client.go(posted.location!))
+    await before.close()
   })
 
   it('where something read the body and left none, the operator is told', async () => {

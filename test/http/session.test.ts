@@ -1,8 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import session from 'express-session'
 import passport from 'passport'
-import { createJit, type Handler, JitError, type Operation, staticDirectory } from 'passport-jit'
+import {
+  createJit,
+  type Directory,
+  type Handler,
+  JitError,
+  type Operation,
+  staticDirectory,
+} from 'passport-jit'
 import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type App, expectRefused, expectSignedIn, twoOrganizations } from '../rig/oidc-app.js'
 import { type Browser, browser, listen } from '../rig/oidc-http.js'
@@ -308,6 +316,33 @@ describe('in Passport’s own words', () => {
       await own.close()
     },
   )
+
+  it('nothing is looked for beyond the limit of starts, nor by what no id can be', async () => {
+    const looked: string[] = []
+    const directory = staticDirectory({ organizations: twoOrganizations, connections: [oidc('acme')] })
+    const counting: Directory = {
+      ...directory,
+      connection: (id) => {
+        looked.push(id)
+        return directory.connection(id)
+      },
+    }
+    const own = await startHonest({
+      directory: counting,
+      limits: { starts: new RateLimiterMemory({ points: 3, duration: 60 }) },
+      mount: (server, jit, instance) => {
+        server.get('/login/:connection', instance.authenticate('oidc', { session: false } as never))
+        server.use(jit.routes())
+      },
+    })
+    const statuses: number[] = []
+    for (const id of ['acme', '%00', 'x'.repeat(65), 'nobody'])
+      statuses.push((await browser().go(`${own.origin}/login/${id}`)).status)
+    expect(statuses).toEqual([302, 404, 404, 429])
+    expect(new Set(looked)).toEqual(new Set(['acme']))
+    expect(own.log.map(({ message }) => message).join()).not.toMatch(/x{65}|\0/)
+    await own.close()
+  })
 
   it('without assignProperty Passport would make a session of its own, which is refused', async () => {
     const own = await startHonest({

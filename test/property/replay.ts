@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import type { AuditEvent, Store, UserListing } from 'passport-jit'
-import { emailHash, type Hash, identityHash } from '../../lib/audit.js'
+import { attributeHash, emailHash, type Hash, identityHash } from '../../lib/audit.js'
 
 /** The state as the audit trail tells it: what is private by its hash alone. */
 export interface Told {
@@ -123,7 +123,7 @@ export async function told(store: Store, organizations: readonly string[]): Prom
       verifiedEmail: address(user.verifiedEmail),
       contactEmail: address(user.contactEmail),
       attributes: Object.fromEntries(
-        Object.entries(user.attributes).map(([name, value]) => [name, hash(value)]),
+        Object.entries(user.attributes).map(([name, value]) => [name, attributeHash(hash, value)]),
       ),
       identities: user.identities.map((identity) => identityHash(hash, identity)).sort(),
       memberships: Object.fromEntries(

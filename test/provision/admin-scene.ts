@@ -19,7 +19,7 @@ import { expect, test } from 'vitest'
 import { type Provisioned, provision } from '../../lib/provision.js'
 import { provisionPorts } from '../rig/ports.js'
 
-const keys = [{ id: 'k', key: Buffer.alloc(32, 7).toString('base64') }]
+export const keys = [{ id: 'k', key: Buffer.alloc(32, 7).toString('base64') }]
 const oidc = (id: string, organization: string) => ({
   ...{ id, organization, protocol: 'oidc', issuer: 'https://idp.example', clientId: 'x', clientSecret: 'y' },
   jit: { roles: ['member'] },
@@ -67,22 +67,29 @@ export interface SignInOptions {
 
 export const by = 'root'
 
-/** A test on the stores of a factory; afterwards what is counted agrees with what there is. */
+/** A test on the stores of a factory. */
 export const scenes =
   (factory: () => Promise<StoreFixture>) =>
   (name: string, body: (scene: Scene) => Promise<void>, organization: object = {}) =>
-    test(name, async () => {
-      const { store, another, close } = await factory()
-      try {
-        const apps = [await app(store), await app(await another())] as const
-        await apps[0].directory.import(input(organization))
-        const scene = sceneOf(store, apps[0], apps[1].jit.admin)
-        await body(scene)
-        await counted(store)
-      } finally {
-        await close()
-      }
-    })
+    test(name, () => inScene(factory, body, organization))
+
+/** The same without a test; afterwards what is counted agrees with what there is. */
+export async function inScene<T>(
+  factory: () => Promise<StoreFixture>,
+  body: (scene: Scene) => Promise<T>,
+  organization: object = {},
+): Promise<T> {
+  const { store, another, close } = await factory()
+  try {
+    const apps = [await app(store), await app(await another())] as const
+    await apps[0].directory.import(input(organization))
+    const result = await body(sceneOf(store, apps[0], apps[1].jit.admin))
+    await counted(store)
+    return result
+  } finally {
+    await close()
+  }
+}
 
 async function app(store: Store) {
   const directory = storeDirectory({ store, keys, providers: { email: { enabled: true } } })

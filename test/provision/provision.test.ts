@@ -55,6 +55,23 @@ async function identity(subject = 's', email = 'ann@o.example', name = 'Ann'): P
 
 const state = async () => ({ users: (await store.users()).rows, events: (await store.events()).rows })
 
+describe('What the store is asked for', () => {
+  test('L06: no address that the connection does not vouch for, so that no answer tells whether it has an account', async () => {
+    const emails: (string | null)[] = []
+    const asked: Store = {
+      ...store,
+      load: (query) => {
+        emails.push(query.email)
+        return store.load(query)
+      },
+    }
+    const foreign = await identity('s', 'ann@elsewhere.example')
+    await expect(provision({ ...ports, store: asked }, foreign)).rejects.toBeInstanceOf(JitError)
+    await provision({ ...ports, store: asked }, await identity())
+    expect(emails).toEqual([null, 'ann@o.example'])
+  })
+})
+
 describe('Round trips', () => {
   test('a first sign-in: one read, the lock, one write', async () => {
     expect(await provision(ports, await identity())).toMatchObject({ outcome: 'created', joined: ['o'] })
@@ -114,6 +131,25 @@ describe('Races and faults', () => {
     expect((await state()).users).toHaveLength(1)
   })
 
+  test('P18: a refusal whose answer is lost is the same refusal, and in the trail once', async () => {
+    let lost = 0
+    const flaky: Store = {
+      ...store,
+      commit: async (changes) => {
+        const result = await store.commit(changes)
+        lost += 1
+        if (lost > 1) return result
+        throw new Error('connection terminated')
+      },
+    }
+    const foreign = await identity('s', 'ann@p.example')
+    await expect(provision({ ...ports, store: flaky }, foreign)).rejects.toMatchObject({
+      code: 'email_foreign',
+    })
+    expect(lost).toBe(2)
+    expect((await state()).events).toHaveLength(1)
+  })
+
   test('what another session wrote between plan and commit is planned on again', async () => {
     const first = await provision(ports, await identity())
     let interfered = false
@@ -170,6 +206,39 @@ describe('Races and faults', () => {
     })
     expect(calls.filter((call) => call === 'commit')).toHaveLength(9)
     expect((await state()).users).toEqual([])
+  })
+})
+
+describe('Its time', () => {
+  const soon = () => ({ until: performance.now() + 300 })
+
+  test('P16: a store that never answers a question is given up, and asked by the next sign-in again', async () => {
+    const hanging: Store = { ...store, load: () => new Promise(() => {}) }
+    await expect(
+      provisionOrProve({ ...ports, store: hanging }, await identity(), soon()),
+    ).rejects.toMatchObject({ code: 'unavailable' })
+    expect(await provision(ports, await identity(), soon())).toMatchObject({ outcome: 'created' })
+  })
+
+  test('P17: a store that never answers a commit is given up', async () => {
+    const hanging: Store = { ...store, commit: () => new Promise(() => {}) }
+    await expect(
+      provisionOrProve({ ...ports, store: hanging }, await identity(), soon()),
+    ).rejects.toMatchObject({ code: 'unavailable' })
+  })
+
+  test('P14: once it is over nothing is written, although the lock was had', async () => {
+    const call = soon()
+    const slow: Lock = {
+      acquire: async (key, options) => {
+        while (performance.now() <= call.until) await new Promise(setImmediate)
+        return ports.lock.acquire(key, options)
+      },
+    }
+    await expect(provisionOrProve({ ...ports, lock: slow }, await identity(), call)).rejects.toMatchObject({
+      code: 'unavailable',
+    })
+    expect(calls).toEqual(['load', 'lock'])
   })
 })
 

@@ -125,6 +125,17 @@ test('a suspended organization does not count, and ends no session', async () =>
   expect(await active('connection:c')).toEqual(['p'])
 })
 
+test('N04: a suspended membership does not count, whoever left it its seat', async () => {
+  await change({ ...membership, organization: 'p', status: 'suspended', seat: true })
+  expect(await active('connection:c')).toEqual(['o'])
+})
+
+test('P10: an organization that the directory has suspended does not count, although the store knows nothing of it', async () => {
+  const organizations = structuredClone(directoryInput.organizations) as DirectoryInput['organizations']
+  organizations[1]!.status = 'suspended'
+  expect(await active('connection:c', { organizations })).toEqual(['o'])
+})
+
 test('all of it is one read', async () => {
   const inner = store
   const calls: string[] = []

@@ -45,6 +45,23 @@ await onPostgres(({ open, closeAll, freshSchema, waiting }) => {
   const organization = (id: string) => ({ guard: 'organization', id, version: 'v1' }) as const
   const connection = { guard: 'connection', id: 'acme-saml', version: 'v1' } as const
 
+  test('P17 a connection is given back, whether its commit lands, conflicts or fails', async () => {
+    const pool = open()
+    const taken = new Set<PoolClient>()
+    pool.on('acquire', (client) => taken.add(client)).on('release', (_, client) => taken.delete(client))
+    const store = postgresStore({ pool, schema: freshSchema() })
+    await foundation(store)
+    const invited = change('invited', { ops: [invitationCreate('door')] })
+    await landed(store.commit(invited))
+    expect(await store.commit(invited)).toMatchObject({ committed: false })
+    await expect(postgresStore({ pool, schema: freshSchema() }).commit(invited)).rejects.toThrow('schema')
+    const kept = [...taken]
+    // A pool with one that is kept does not end.
+    for (const client of kept) client.release(true)
+    await closeAll()
+    expect(kept.length).toBe(0)
+  })
+
   // Each stops a commit half-way, where it holds what another commit wants that holds what it wants next, were
   // it not for the order. A circle would be broken by the server, and one of the two answered as busy.
   describe('two commits never wait for each other', () => {
@@ -203,7 +220,9 @@ await onPostgres(({ open, closeAll, freshSchema, waiting }) => {
       connectionPut('acme-saml', 'acme'),
     ]
     await landed(store.commit(change('same', { ops: same })))
-    const differs = store.commit(change('differs', { ops: [...same, connectionPut('globex-oidc', 'acme')] }))
+    const differs = store.commit(
+      change('differs', { ops: [...same, connectionPut('globex-oidc', 'globex', { version: 'v2' })] }),
+    )
     await waits(1)
     await other.query('commit')
     await landed(differs)

@@ -174,7 +174,9 @@ describe('sqlite', () => {
       ['globex', 1, 0],
       ['initech', 0, 0],
     ])
-    expect(connection).toEqual({ id: 'acme-saml', version: 'v1', enabled: true, epoch: 4, held: null })
+    expect(connection).toEqual({
+      ...{ id: 'acme-saml', organization: 'acme', version: 'v1', enabled: true, epoch: 4, held: null },
+    })
     expect(byIdentity?.memberships.map(({ organization, seat }) => [organization, seat])).toEqual([
       ['acme', true],
       ['globex', false],

@@ -246,6 +246,15 @@ describe('The mail', () => {
     expect([...mail.html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual([link])
   })
 
+  test('E10: an address of letters that mean something to HTML is text in it', async () => {
+    const address = "a&b'c@app.example"
+    await send({ address })
+    const { mail } = mailbox.to(address)
+    expect(mail.text).toContain(address)
+    expect(mail.html).toContain('a&#38;b&#39;c@app.example')
+    expect(mail.html).not.toContain(address)
+  })
+
   test('keeps the code out of the subject', async () => {
     const { mail, code } = await mailed()
     expect(mail.subject).toBe('Your code to sign in to Tom & "Jerry" <Ltd>')
@@ -483,6 +492,10 @@ describe('Limits', () => {
     ['2001:db8:0:0:ffff::2', '2001:db8:0:0::/64'],
     ['2001:0db8:0000:0001:1:2:3:4', '2001:db8:0:1::/64'],
     ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['::ffff:c000:207', '192.0.2.7'],
+    ['192.0.2.7:50123', '192.0.2.7'],
+    ['[2001:db8::1]:50123', '2001:db8:0:0::/64'],
+    ['[2001:db8::1]', '2001:db8:0:0::/64'],
     ['::1', '0:0:0:0::/64'],
     ['', ''],
   ])('the client %s counts as %s', (address, key) => {

@@ -1,8 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { JitError, type OidcConnection, staticDirectory } from 'passport-jit'
+import { memoryOnce } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { describe, expect, it } from 'vitest'
 import {
+  clientOf,
   expectRefused,
   expectSignedIn,
   oidcConnection,
@@ -12,7 +14,9 @@ import {
   untilCallback,
 } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
+import { person, startProvider } from '../rig/oidc-provider.js'
 import { honestSignIn, scene } from '../rig/oidc-scene.js'
+import { testStore } from '../rig/store.js'
 
 const at = scene()
 
@@ -234,6 +238,42 @@ describe('the other endpoints', () => {
   })
 })
 
+describe('a client secret that changed', () => {
+  it('takes effect at a restart, where the sign-in under way ends, although no version tells of it', async () => {
+    const redirectUris: string[] = []
+    const provider = await startProvider({
+      clients: [{ ...clientOf('acme'), redirectUris }],
+      people: [person('alice', 'alice@acme.example')],
+    })
+    const { store, close } = await testStore()
+    // Shared, so that what the process before knew of the issuer is there for the one after.
+    const [once, strategies] = [memoryOnce(), [oidcStrategy()]]
+    const start = (baseUrl: string | undefined, more: object) =>
+      startApp({
+        ...{ store, once, strategies, ...(baseUrl && { baseUrl }) },
+        connections: [oidcConnection('acme', provider, more)],
+      })
+    const version = async () =>
+      (await store.load({ source: 'connection:acme', email: null, organizations: [] })).connection!.version
+    const before = await start(undefined, { clientSecret: 'revoked yesterday' })
+    redirectUris.push(before.callback('acme'))
+    const kept = await version()
+    const client = browser()
+    const refused = await signIn(before, 'acme', 'alice', client)
+    await expectRefused(before, client, refused, { code: 'config_invalid', status: 500 })
+
+    const underWay = await untilCallback(before, 'acme', 'alice', client)
+    const after = await start(before.origin, {})
+    for (const [name, value] of client.cookies(before.origin)) client.cookies(after.origin).set(name, value)
+    const answer = await client.go(after.callback('acme') + underWay.search)
+    await expectSignedIn(after, client, answer)
+    expect(await version()).toBe(kept)
+    expect(provider.requests.filter((path) => path === discovery)).toHaveLength(1)
+    await Promise.all([before.close(), after.close(), provider.close()])
+    await close()
+  })
+})
+
 describe('UserInfo', () => {
   const bare = (...lacking: string[]) => {
     at.acme.faults.idToken = (claims) =>
@@ -339,29 +379,47 @@ describe('check', () => {
   })
 })
 
-it('an answer is refused whose state is not the attempt’s, though the flow looked it up by it', async () => {
+/** What a strategy makes of an answer, whoever found its attempt. */
+async function asked(state: string, secrets: Record<string, string>) {
   const connections = [oidcConnection('acme', at.acme)]
   const connection = await staticDirectory({ organizations: twoOrganizations!, connections }).connection(
     'acme',
   )
-  const query = new URLSearchParams({ code: 'x', state: 'another', iss: at.acme.issuer })
-  const attempt = { id: 'mine', at: Date.now(), secrets: { nonce: 'n', verifier: 'v' } }
+  const query = new URLSearchParams({ code: 'x', state, iss: at.acme.issuer })
+  const attempt = { id: 'mine', at: Date.now(), secrets }
   const services = {
     fetch,
     now: Date.now,
     signal: AbortSignal.timeout(4_000),
     callbackUrl: 'https://app.example/cb',
   }
-  await expect(
-    oidcStrategy().complete(
-      connection as OidcConnection,
-      { method: 'GET', query, body: null },
-      attempt,
-      services as never,
-    ),
-  ).rejects.toMatchObject({ code: 'assertion_refused', message: expect.stringContaining('state') })
+  return oidcStrategy().complete(
+    connection as OidcConnection,
+    { method: 'GET', query, body: null },
+    attempt,
+    services as never,
+  )
+}
+
+it('an answer is refused whose state is not the attempt’s, though the flow looked it up by it', async () => {
+  const secrets = { nonce: 'n', verifier: 'v' }
+  const refusal = { code: 'assertion_refused', message: expect.stringContaining('state') }
+  await expect(asked('another', secrets)).rejects.toMatchObject(refusal)
   expect(count('/token')).toBe(0)
+  await expect(asked('mine', secrets)).rejects.toMatchObject({ code: 'idp_refused' })
+  expect(count('/token')).toBe(1)
 })
+
+it.each<Record<string, string>>([{ nonce: 'n' }, { verifier: 'v' }, { nonce: '', verifier: 'v' }])(
+  'O03 an attempt that holds %j and no more ends no sign-in, and no code is exchanged for it',
+  async (secrets) => {
+    const refusal = { code: 'answer_malformed', message: expect.stringContaining('nonce or verifier') }
+    await expect(asked('mine', secrets)).rejects.toMatchObject(refusal)
+    expect(count('/token')).toBe(0)
+    await expect(asked('mine', { nonce: 'n', verifier: 'v' })).rejects.toMatchObject({ code: 'idp_refused' })
+    expect(count('/token')).toBe(1)
+  },
+)
 
 it('an answer that nobody asked for is refused', async () => {
   const connection = oidcConnection(

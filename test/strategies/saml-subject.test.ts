@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { inside, type Mutation, set, setText } from '../rig/saml-answer.js'
+import { inside, type Mutation, replace, set, setText } from '../rig/saml-answer.js'
 import { scene } from '../rig/saml-scene.js'
 
 const objectId = 'http://schemas.microsoft.com/identity/claims/objectidentifier'
@@ -48,10 +48,30 @@ describe('attributes.subject', () => {
 })
 
 describe('Without attributes.subject', () => {
-  const { honest, refused } = scene()
+  const { at, honest, refused } = scene()
 
   it('a transient NameID is refused, and the refusal names the mapping', async () => {
     await refused({ before: [transient] }, 'identity_invalid', /or map attributes\.subject/)
+  })
+
+  it('one NameID under another qualifier names somebody else; the IdP’s own name and ours say nothing new', async () => {
+    const plain = [setText('NameID', 'qualified')]
+    const by = (name: string, value: string) => [...plain, set('NameID', name, value)]
+    const [issuer, audience] = [at.acme.entityId, `${at.app.origin}/auth/sso/acme/metadata`]
+    const users: string[] = []
+    for (const before of [
+      plain,
+      by('NameQualifier', issuer),
+      by('SPNameQualifier', audience),
+      by('NameQualifier', ''),
+      by('NameQualifier', 'https://hospital.example'),
+      by('SPNameQualifier', 'https://hospital.example'),
+    ]) {
+      const email = `${users.length > 3 ? users.length : 'ann'}@acme.example`
+      users.push((await honest({ before: [...before, replace('alice@acme.example', email)] })).user.id)
+    }
+    expect(new Set(users.slice(0, 4)).size).toBe(1)
+    expect(new Set(users).size).toBe(3)
   })
 
   it('an e-mail address as NameID is the subject', async () => {

@@ -227,7 +227,6 @@ describe('a provider that fails', () => {
       'idp_unreachable',
       503,
     ],
-    ['a token of another type', { access_token: 'secret', token_type: 'mac' }, 'idp_unreachable', 503],
     ['invalid_grant', { error: 'invalid_grant' }, 'idp_refused', 403],
     ['bad_verification_code', { error: 'bad_verification_code' }, 'idp_refused', 403],
     ['incorrect_client_credentials', { error: 'incorrect_client_credentials' }, 'config_invalid', 500],

@@ -1,3 +1,5 @@
+import { type Services, type SocialProvider, staticDirectory } from 'passport-jit'
+import { socialStrategy } from 'passport-jit/strategies/social'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { browser } from '../rig/oidc-http.js'
 import {
@@ -133,5 +135,31 @@ describe('the way back of Apple', () => {
     expect((await agent.go(`${app.callback('apple')}?${back}`)).status).toBe(303)
     expect(await app.me(agent)).toBe(200)
     expect(app.log.find(({ message }) => message.includes('without "email"'))).toBeDefined()
+  })
+})
+
+describe('A strategy that is asked itself, whoever found the attempt', () => {
+  const asked = async (state: string, attempt: { id: string } | null) => {
+    const social = [{ id: 'hub', preset: 'github', clientId: 'app', clientSecret: 'secret' }] as const
+    const entry = (await staticDirectory({ organizations: [], social: [...social] }).provider('hub'))!
+    const services = {
+      fetch: () => Promise.reject(new Error('the code is exchanged')),
+      callbackUrl: 'https://app.example/auth/social/hub/callback',
+    }
+    return socialStrategy().complete(
+      entry as SocialProvider,
+      { method: 'GET', query: new URLSearchParams({ state, code: 'code' }), body: null },
+      attempt && { ...attempt, at: 0, secrets: { verifier: 'verifier' } },
+      services as unknown as Services,
+    )
+  }
+
+  it('O01 takes an answer with the state of its attempt, and with no other', async () => {
+    await expect(asked('mine', { id: 'mine' })).rejects.toThrow('the code is exchanged')
+    await expect(asked('another', { id: 'mine' })).rejects.toMatchObject({ code: 'assertion_refused' })
+  })
+
+  it('O01 takes no answer that nobody asked for', async () => {
+    await expect(asked('mine', null)).rejects.toMatchObject({ code: 'answer_unsolicited' })
   })
 })

@@ -43,7 +43,8 @@ async function factsOf(given: Given): Promise<AdminFacts> {
       given.storedConnection === null
         ? null
         : {
-            ...{ id: 'c', version: connection.version, enabled: connection.enabled, epoch: 0, held: null },
+            ...{ id: 'c', organization: 'o', version: connection.version },
+            ...{ enabled: connection.enabled, epoch: 0, held: null },
             ...given.storedConnection,
           },
     invitations: given.invitations ?? [],

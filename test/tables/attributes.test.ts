@@ -1,6 +1,17 @@
 import type { UserFacts } from 'passport-jit'
 import { describe, expect, test } from 'vitest'
-import { type ConnectionInput, decide, decideByProvider, type Given, known, member, user } from './facts.js'
+import type { Hash } from '../../lib/audit.js'
+import { planSignIn } from '../../lib/plan.js'
+import {
+  type ConnectionInput,
+  decide,
+  decideByProvider,
+  type Given,
+  known,
+  member,
+  signIn,
+  user,
+} from './facts.js'
 
 type Rule = NonNullable<ConnectionInput['attributes']>[string]
 
@@ -183,5 +194,43 @@ describe('What an identity asserted is kept', () => {
   test('the e-mail method asserts nothing but the address it proved', async () => {
     const plan = await decideByProvider({ provider: 'email' })
     expect(plan.changes!.ops.map(({ op }) => op)).not.toContain('identity.assert')
+  })
+})
+
+describe('Values in the trail', () => {
+  /** The details of the events of a sign-in by name, and what was hashed for them. */
+  async function trail(given: Given) {
+    const facts = await signIn(given)
+    const hashed: string[] = []
+    const hash: Hash = (value) => {
+      hashed.push(value)
+      return facts.hash(value)
+    }
+    const { changes } = planSignIn({ ...facts, hash })
+    const details = Object.fromEntries(changes!.events.map(({ type, detail }) => [type, detail]))
+    return { ...facts, details: JSON.parse(JSON.stringify(details)), hashed }
+  }
+
+  test('no name that a person may choose hashes like what is none: an address, an identity, what was asserted', async () => {
+    const honest = await trail({})
+    const texts = ['["email","ann@o.example"]', '["connection:c","https://idp.example","s"]']
+    for (const text of texts) expect(honest.hashed).toContain(text)
+    // Whoever is called by one of these would write what stands for somebody else into their own events.
+    const names = [...texts, JSON.stringify(honest.asserted)]
+    const others = names.map(honest.hash)
+    for (const name of names) {
+      const { created } = (await trail({ identity: { profile: { name } } })).details
+      expect(others).not.toContain(created.attributes.name)
+      const { updated } = (await trail({ byIdentity: known(), identity: { profile: { name } } })).details
+      expect(others).not.toContain(updated.attributes.name.after)
+    }
+  })
+
+  test('the same value hashes alike wherever it stands, so that it can be followed', async () => {
+    const { created } = (await trail({ identity: { profile: { name: 'Ann' } } })).details
+    const { updated } = (await trail({ byIdentity: known(), identity: { profile: { name: 'Anna' } } }))
+      .details
+    expect(updated.attributes.name.before).toBe(created.attributes.name)
+    expect(updated.attributes.name.after).not.toBe(created.attributes.name)
   })
 })

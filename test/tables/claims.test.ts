@@ -1,4 +1,4 @@
-import { type AttributeMapping, JitError, readClaims } from 'passport-jit'
+import { type AttributeMapping, assertIdentity, JitError, readClaims } from 'passport-jit'
 import { describe, expect, test } from 'vitest'
 
 const read = (claims: Record<string, unknown>, mapping: Partial<AttributeMapping> = {}) =>
@@ -160,6 +160,50 @@ describe('Groups: listed, absent and overflow are different', () => {
 
   test('no source, no groups', () => {
     expect(read({ groups: ['a'] }).groups).toEqual({ kind: 'absent' })
+  })
+})
+
+describe('What is not the answer’s own', () => {
+  test.each(['toString', 'constructor', '/realm/toString', '/realm/constructor', '/realm/__proto__'])(
+    'P02: "%s" of every object is no claim, not even one that is left out',
+    (source) => {
+      const { profile, groups: found, omitted } = read({ realm: {} }, { name: source, groups: source })
+      expect([{ ...profile }, found, omitted]).toEqual([{}, { kind: 'absent' }, []])
+    },
+  )
+})
+
+describe('What an identity may be made of', () => {
+  type Input = Parameters<typeof assertIdentity>[0]
+  const make = (facts: Partial<Input>) =>
+    assertIdentity({
+      source: 'connection:c',
+      sourceVersion: '1',
+      issuer: 'https://idp.example',
+      subject: 's',
+      at: 0,
+      ...facts,
+    })
+  const attributes = (count: number) => Object.fromEntries(numbered(count).map((key) => [key, 'x']))
+  const inGroups = (...values: string[]): Partial<Input> => ({ groups: { kind: 'listed', values } })
+
+  test.each<[string, Partial<Input>, Partial<Input>, RegExp]>([
+    ['L25: a subject', { subject: 's' }, { subject: ' \t' }, /subject is empty/],
+    ['L25: an issuer', { issuer: 'i' }, { issuer: '' }, /issuer is empty/],
+    ['P04: a subject', { subject: 's'.repeat(1024) }, { subject: 's'.repeat(1025) }, /longer than 1024/],
+    ['P05: a subject', { subject: 'a b' }, { subject: 'a\u0000b' }, /control characters/],
+    ['P05: an issuer', { issuer: 'a\u{1f600}' }, { issuer: 'a\ud83d' }, /control characters/],
+    ['L20: an address', { email: 'ann@o.example' }, { email: 'ann@o.example.' }, /malformed/],
+    ['L15: a domain', { email: 'ann@KIT.example' }, { email: 'ann@\u212aIT.example' }, /plain ASCII/],
+    ['P04: attributes', { profile: attributes(64) }, { profile: attributes(65) }, /more than 64/],
+    ['P04: an attribute', { profile: { a: 'x'.repeat(2048) } }, { profile: { a: 'x'.repeat(2049) } }, /2048/],
+    ['P04: groups', inGroups(...numbered(10_000)), inGroups(...numbered(10_001)), /more than 10000/],
+    ['P04: a group', inGroups('g'.repeat(1024)), inGroups('g'.repeat(1025)), /longer than 1024/],
+  ])('%s that fits, and the nearest that does not', (_, fits, exceeds, why) => {
+    expect(make(fits).subject).toBe(fits.subject ?? 's')
+    expect(() => make(exceeds)).toThrow(
+      expect.objectContaining({ code: 'identity_invalid', message: expect.stringMatching(why) }),
+    )
   })
 })
 

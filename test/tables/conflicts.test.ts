@@ -120,6 +120,31 @@ describe('several unverified accounts carry this contact e-mail', () => {
   })
 })
 
+describe('a proof', () => {
+  const given = {
+    identity: { emailVerified: 'unstated' },
+    byContactEmail: [carrier()],
+  } satisfies GivenByProvider
+
+  test('L10: of an address is none of another one', async () => {
+    const proof = { address: 'ann@o.example', user: 'squatter', by: 'address' } as const
+    expect(outcomeOf(await decideByProvider({ ...given, proof }))).toEqual(['allow', 'account_claimed'])
+    const wrong = { ...proof, address: 'bob@o.example' }
+    expect((await decideByProvider({ ...given, proof: wrong })).verdict).toBe('prove')
+  })
+
+  test('L10: of an account is none of its address, so that invitations for it stay where they are', async () => {
+    const proof = { address: 'ann@o.example', user: 'squatter', by: 'address' } as const
+    const invited = { ...given, invitations: [invitation({ organization: 'elsewhere' })] }
+    expect(allowed(await decideByProvider({ ...invited, proof })).invitations).toHaveLength(1)
+    const entered = allowed(await decideByProvider({ ...invited, proof: { ...proof, by: 'account' } }))
+    expect(entered).toMatchObject({
+      invitations: [],
+      after: { user: { id: 'squatter', verifiedEmail: null } },
+    })
+  })
+})
+
 describe('social sign-in, verified account exists, no identity of this provider', () => {
   test('prove by code', async () => {
     expect(await decideByProvider({ byVerifiedEmail: user() })).toMatchObject({
@@ -197,6 +222,41 @@ describe('same user already has another subject on this connection', () => {
     ]) {
       expect((await decide({ ...given, proof: wrong })).verdict).toBe('prove')
     }
+  })
+
+  test('to who brings an unproved address nothing is said of the account before the address is proved', async () => {
+    const old = { source: 'provider:verifying', issuer: 'https://social.example', subject: 'old' } as const
+    const given = { identity: { emailVerified: 'no' }, otherWays: ['connection:c'] } satisfies GivenByProvider
+    const accounts = {
+      active: user(),
+      suspended: user({ status: 'suspended' }),
+      'with another subject of this provider': user({ identities: [old] }),
+    }
+    const shown = await Promise.all(
+      Object.values(accounts).map(async (byVerifiedEmail) => {
+        const plan = await decideByProvider({ ...given, byVerifiedEmail })
+        return {
+          outcome: outcomeOf(plan),
+          proof: plan.verdict === 'prove' && plan.proof,
+          writes: plan.changes,
+        }
+      }),
+    )
+    const asked = { address: 'ann@o.example', user: 'u', by: 'address' } as const
+    for (const answer of shown)
+      expect(answer).toEqual({ outcome: ['prove', 'proof_required'], proof: asked, writes: null })
+
+    const proved = async (which: keyof typeof accounts) => {
+      const plan = await decideByProvider({ ...given, byVerifiedEmail: accounts[which], proof: asked })
+      return [...outcomeOf(plan), plan.verdict === 'prove' && plan.proof.by]
+    }
+    expect(await proved('active')).toEqual(['allow', 'identity_linked', false])
+    expect(await proved('suspended')).toEqual(['deny', 'user_suspended', false])
+    expect(await proved('with another subject of this provider')).toEqual([
+      'prove',
+      'proof_required',
+      'account',
+    ])
   })
 
   test('what would refuse it anyway is said before anybody has to prove anything', async () => {

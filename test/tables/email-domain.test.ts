@@ -151,6 +151,17 @@ describe('E-mail domain', () => {
     expect(plan).toMatchObject({ outcome: 'unchanged', joined: [] })
   })
 
+  test('L11: an account without a verified address of its own joins by none that is asserted', async () => {
+    const domainJit = { existingUsers: true }
+    const verified = await decideByProvider({ byIdentity: known('verifying'), domainJit })
+    expect(verified).toMatchObject({ joined: ['o'] })
+    const own = known('verifying', { verifiedEmail: null, contactEmail: null })
+    expect(await decideByProvider({ byIdentity: own, domainJit })).toMatchObject({
+      joined: [],
+      changes: null,
+    })
+  })
+
   test('a suspended organization is joined by nobody, and keeps nobody out of the app', async () => {
     const plan = await decideByProvider({ organization: { status: 'suspended' } })
     expect(plan).toMatchObject({ outcome: 'created', reason: 'user_created', joined: [] })

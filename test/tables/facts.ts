@@ -187,6 +187,7 @@ export async function signIn(given: Given = {}): Promise<SignIn> {
   const facts = common(identity, given, organization)
   const stored = {
     id: 'c',
+    organization: 'o',
     version: connection.version,
     enabled: true,
     epoch: 0,

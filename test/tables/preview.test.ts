@@ -42,7 +42,9 @@ async function preview(given: Given) {
     invitations,
     false,
   )
-  const stored: ConnectionFacts = { id: 'c', version: 'v', enabled: true, epoch: 0, held }
+  const stored: ConnectionFacts = {
+    ...{ id: 'c', organization: 'o', version: 'v', enabled: true, epoch: 0, held },
+  }
   const change = { organization: after.organization, connection: after.connection, present: before }
   const domain = {
     present: before && (await before.directory.domain('o.example')),
@@ -256,7 +258,9 @@ describe('One after the other', () => {
       false,
     )
     const domain = { present: null, coming: await after.directory.domain('o.example') }
-    const stored: ConnectionFacts = { id: 'c', version: 'v', enabled: true, epoch: 0, held: null }
+    const stored: ConnectionFacts = {
+      ...{ id: 'c', organization: 'o', version: 'v', enabled: true, epoch: 0, held: null },
+    }
     const people = ['one', 'two'].map((id) => {
       const facts = row({
         user: { id, memberships: [], verifiedEmail: `${id}@o.example` },

@@ -230,6 +230,45 @@ describe('The ceiling: roles that policies may give', () => {
   })
 })
 
+describe('An entry that no schema saw', () => {
+  /** The connection maps a group to each role, and gives all by default, whatever the organization says. */
+  const given = async (assignable: readonly string[], byIdentity?: Given['byIdentity']) => {
+    const facts = await signIn({
+      identity: { groups: { kind: 'listed', values: ['owners', 'admins', 'members'] } },
+      ...(byIdentity && { byIdentity }),
+    })
+    if (facts.way.kind !== 'connection') throw new Error('a connection is meant')
+    const { connection, organization } = facts.way
+    const map = { owners: ['owner'], admins: ['admin'], members: ['member'] }
+    const odd = {
+      ...connection,
+      groups: { ...connection.groups, map },
+      jit: { ...connection.jit, roles: ['owner'] },
+    }
+    return written(
+      planSignIn({
+        ...facts,
+        way: { kind: 'connection', connection: odd, organization: { ...organization, assignable } },
+      }),
+    ).filter((write) => write.startsWith('grant.'))
+  }
+
+  test('P01: gives no role above the ceiling', async () => {
+    expect(await given(['admin', 'member'])).toEqual(['grant.add admin sso:c', 'grant.add member sso:c'])
+    expect(await given(['member'])).toEqual(['grant.add member sso:c'])
+    expect(await given(['member'], known({ memberships: member() }))).toEqual(['grant.add member sso:c'])
+  })
+
+  test('P01: never gives the owner role, not even where the ceiling has it', async () => {
+    expect(await given(['owner', 'member'])).toEqual(['grant.add member sso:c'])
+  })
+
+  test('P01, P06: and sync never takes that role back, whatever gave it', async () => {
+    expect(await sync({}, [], ['owner', 'sso:c', 'group'])).toMatchObject({ revoked: [], changes: null })
+    expect(await sync({}, [], ['admin', 'sso:c', 'group'])).toMatchObject({ revoked: ['admin'] })
+  })
+})
+
 describe('Modes', () => {
   const map = { admins: ['admin'], watchers: ['viewer'] }
   const held: Roles = [['viewer', 'sso:c', 'group']]
@@ -243,6 +282,20 @@ describe('Modes', () => {
     expect(await joining([])).toMatchObject({ granted: ['member'] })
     expect(await writes({ map }, [])).toEqual([])
     expect(await writes({ map }, [], ['member', 'sso:c', 'default'])).toEqual([])
+  })
+
+  test('a sync that is held takes not even a role above a ceiling that was lowered, nor one that a person took', async () => {
+    const given: Given = {
+      organization: { assignable: ['viewer', 'member'] },
+      byIdentity: known({
+        memberships: member(['admin', 'sso:c', 'group'], ['viewer', 'sso:c', 'group']),
+        tombstones: [{ organization: 'o', role: 'viewer', at: 1 }],
+      }),
+      connection: { groups: { absent: 'unknown' } },
+    }
+    const stored = { held: 'it took too much' }
+    expect(written(await decide({ ...given, stored }))).toEqual([])
+    expect(written(await decide(given))).toEqual(['grant.remove admin sso:c', 'grant.remove viewer sso:c'])
   })
 
   test('a sync that is held neither gives nor takes; default roles are given on joining', async () => {

@@ -80,6 +80,7 @@ describe('Connection and organization', () => {
       { guard: 'organization', id: 'o', version: organization.version },
       { guard: 'connection', id: 'c', version: connection.version },
       { guard: 'seats', organization: 'o', by: 1 },
+      { guard: 'unremoved', hashes: [expect.any(String), expect.any(String)] },
     ])
   })
 })
@@ -315,9 +316,18 @@ describe('Events', () => {
     ).toBe(true)
   })
 
-  test('they name no claim, no address and no subject', async () => {
-    const plan = await decide({ identity: { subject: 'subject-in-claims', claims: { secret: 'claim' } } })
-    expect(JSON.stringify(plan.changes!.events)).not.toMatch(/ann@|subject-in-claims|secret/)
+  test('they name no claim, no address, no subject and no attribute’s value', async () => {
+    const identity = {
+      subject: 'subject-in-claims',
+      profile: { name: 'Ann Nym' },
+      claims: { secret: 'claim' },
+    }
+    const first = await decide({ identity })
+    const later = await decide({ identity, byIdentity: user({ attributes: { name: 'Ann Before' } }) })
+    expect(later.changes!.events.map(({ type }) => type)).toContain('updated')
+    for (const { changes } of [first, later]) {
+      expect(JSON.stringify(changes!.events)).not.toMatch(/ann@|subject-in-claims|secret|Ann (?:Nym|Before)/)
+    }
   })
 })
 
