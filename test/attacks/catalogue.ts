@@ -1,4 +1,4 @@
-// Every known way to get in wrongly, by the id that the names of its tests begin with. A row that cannot apply, or not
+// Every known way to get in wrongly, and every known fault, by the id that the names of its tests begin with. A row that cannot apply, or not
 // as a whole, says why.
 
 /** Sections by the letter that the ids of their rows begin with. */
@@ -7,7 +7,7 @@ export const sections: Readonly<Record<string, string>> = {
   O: '2 OpenID Connect and OAuth',
   L: '3 Linking and domains',
   E: '4 Codes and links by e-mail',
-  P: '5 Provisioning',
+  P: '5 Provisioning and faults',
   N: '6 Sessions',
 }
 
@@ -37,7 +37,11 @@ export const catalogue: Readonly<Record<string, Row>> = {
   S10: row('Two assertions, an ID twice, an assertion in Extensions', ['saml-signature']),
   S12: row('DOCTYPE, external entities, entity bombs', ['saml-input']),
   S13: row('SHA-1, HMAC, unknown algorithms, short keys', ['saml-signature']),
-  S14: row('Replay: again, at another server, after a restart, out of time', ['saml-flow', 'saml-checks']),
+  S14: row('Replay: again, at another server, after a restart, out of time', [
+    'saml-flow',
+    'saml-checks',
+    'faults/clock',
+  ]),
   S17: row('InResponseTo missing, unknown, of another browser or tenant', ['saml-checks']),
   S18: row('Audience wrong, absent, empty, a second restriction that fails', ['saml-checks']),
   S19: row('Destination or Recipient wrong, absent, similar', ['saml-checks']),
@@ -110,7 +114,11 @@ export const catalogue: Readonly<Record<string, Row>> = {
     ['domains'],
     'The kit makes no DNS proofs, so it does not see one vanish. Once the operator takes the domain back, what is promised is tested.',
   ),
-  L25: row('Ids of connections, providers and subjects that meet', ['social-email', 'oidc-people']),
+  L25: row('Ids of connections, providers and subjects that meet', [
+    'social-email',
+    'oidc-people',
+    'provision/moved',
+  ]),
 
   E01: row('Guessing codes: at one, at an address, from many sessions', ['email']),
   E03: row('A code twice, at once, after a newer one', ['email']),
@@ -132,6 +140,37 @@ export const catalogue: Readonly<Record<string, Row>> = {
     'switched-off',
     'http/admin',
     'social',
+  ]),
+  P11: row('Fifty newcomers for five seats, at once on two servers', ['faults/seats']),
+  P12: row('Fifty callbacks of one new person, at once on two servers', ['faults/race', 'chaos/chaos']),
+  P14: row('The holder of the lock is paused until another has finished', ['faults/paused', 'chaos/chaos']),
+  P15: row('A holder that wakes up frees the lock of another', ['faults/paused']),
+  P16: row('Redis refused, hung, slow, restarted, emptied, failed over without a key', [
+    'faults/redis',
+    'faults/redis-failover',
+    'chaos/chaos',
+  ]),
+  P17: row('The database refused, hung, killed, cut off, its connections used up', [
+    'faults/database',
+    'faults/sqlite',
+    'chaos/chaos',
+  ]),
+  P18: row('Serialization failures, deadlocks, taken keys and ended connections on every path', [
+    'faults/injected',
+    'faults/injected-writes',
+  ]),
+  P20: row('Killed between any two steps', ['faults/crash', 'chaos/chaos']),
+  P21: row('The last step of a sign-in taken twice', ['faults/again', 'chaos/chaos']),
+  P22: row('The audit trail cannot be written', ['faults/injected', 'faults/sqlite']),
+  P23: row('Clocks that are off, or are set back meanwhile', [
+    'faults/clock',
+    'faults/clock-back',
+    'chaos/chaos',
+  ]),
+  P24: row('What the app hands in throws, hangs or answers late', [
+    'faults/hooks',
+    'faults/webhook',
+    'faults/webhook-crash',
   ]),
   P26: row(
     'The administrator of one organization reaches for another’s',

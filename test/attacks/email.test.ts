@@ -316,6 +316,7 @@ describe('E08: nothing tells who has an account', () => {
   test('E08 asked five hundred times each, none is answered sooner', async () => {
     const unlimited = { consume: async () => {} }
     const app = await start({
+      limits: { starts: unlimited },
       email: { limits: { addressHour: unlimited, addressDay: unlimited, clientCodes: unlimited } },
     })
     await seed(app, { id: 'known', verifiedEmail: people[0]! })
@@ -520,8 +521,10 @@ describe('To a person', () => {
     expect(app.jit.refusals()).toEqual({ code_wrong: 1 })
     expect(app.log.at(-1)).toMatchObject({ code: 'code_wrong', correlationId: expect.any(String) })
     const spaced = `${code.slice(0, 3)} ${code.slice(3)} `
+    expect(person.cookies(app.origin).has('jit-code')).toBe(true)
     const done = await app.submit(person, '/auth/email/verify', { email: ann, code: spaced })
     expect([done.status, done.location]).toEqual([303, `${app.origin}/me?from=mail`])
+    expect(person.cookies(app.origin).has('jit-code')).toBe(false)
     expect((await app.me(person)).user.email).toBe(ann)
   })
 

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
-import { createJit, JitError, type JitOptions, staticDirectory } from 'passport-jit'
+import { createJit, JitError, type JitOptions, staticDirectory, storeDirectory } from 'passport-jit'
 import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { socialStrategy } from 'passport-jit/strategies/social'
@@ -11,6 +11,7 @@ import { type App, expectRefused, oidcConnection, startApp, twoOrganizations } f
 import { browser } from '../rig/oidc-http.js'
 import { guard, peers } from '../rig/outbound.js'
 import { providers } from '../rig/social-app.js'
+import { testStore } from '../rig/store.js'
 
 // What an issuer's address, name, answer or document can make the app's own machine ask, over real sockets.
 
@@ -452,6 +453,48 @@ describe('O21 in a sign-in', () => {
     await expectRefused(app, asked.client, asked.answer, { ...expected, message: /HTTP status 404/ })
     expect(at.inside.seen.map(({ method, url }) => `${method} ${url}`)).toEqual(['POST /token'])
   })
+
+  it.each(['plain', 'secure'] as const)(
+    'an administrator who types an issuer on this machine (%s) and that it may be asked does not have it asked',
+    async (peer) => {
+      const { store, another, close } = await testStore()
+      const keys = [{ id: 'k', key: Buffer.alloc(32, 7).toString('base64') }]
+      const typed = {
+        organizations: twoOrganizations,
+        connections: [oidcConnection('acme', { issuer: at[peer].origin })],
+      }
+      const closed = storeDirectory({ store, keys })
+      const open = storeDirectory({ store: await another(), keys, allowInsecureRequests: true })
+      const begin = async (directory: typeof open) => {
+        app = await startApp({ store, directory })
+        const client = browser()
+        return { client, begun: await client.go(app.start('acme')) }
+      }
+      await expect(closed.import(typed)).rejects.toMatchObject({
+        code: 'config_invalid',
+        problems: [expect.stringMatching(/^connection "acme": allowInsecureRequests: .*storeDirectory/)],
+      })
+      const unknown = await begin(closed)
+      await expectRefused(app, unknown.client, unknown.begun, { code: 'connection_unknown', status: 404 })
+      await app.close()
+
+      // Kept when it was allowed, or written past the import.
+      expect((await open.import(typed)).written).toContain('acme')
+      await closed.refresh()
+      const { client, begun } = await begin(closed)
+      const why =
+        peer === 'plain'
+          ? { code: 'config_invalid', status: 500, message: /plain http is refused/ }
+          : { ...expected, message: /127\.0\.0\.1 is no public address/ }
+      await expectRefused(app, client, begun, why)
+      expect(at[peer].connections).toBe(0)
+      await app.close()
+
+      await begin(open)
+      expect(at[peer].seen.map(({ url }) => url)).toEqual(['/.well-known/openid-configuration'])
+      await close()
+    },
+  )
 
   it('an issuer that calls itself another is refused', async () => {
     const { client, begun } = await start({ document: { issuer: 'https://login.example' } })

@@ -269,6 +269,20 @@ describe('P01 P02 what an IdP cannot give', () => {
   })
 })
 
+describe('Groups, where a missing claim means none', () => {
+  const strict = scene({ groups: { absent: 'empty', map: { admins: ['admin'] } } })
+
+  it('O15 a link in their place still says that there are more, and takes nothing', async () => {
+    const admin = { ...alice, groups: ['admins'] }
+    const rolesOf = async (changes: Parameters<typeof strict.honest>[0]) =>
+      (await strict.honest(changes)).user.memberships[0]!.roles.toSorted()
+    expect(await rolesOf({ person: admin })).toEqual(['admin', 'member'])
+    const link = withAttribute('http://schemas.microsoft.com/claims/groups.link', 'https://graph.example/')
+    expect(await rolesOf({ before: [without('groups'), link] })).toEqual(['admin', 'member'])
+    expect(await rolesOf({ before: [without('groups')] })).toEqual(['member'])
+  })
+})
+
 describe('The NameID as the address', () => {
   const named = scene({ attributes: { email: 'NameID', name: 'displayName' }, groups: { map: {} } })
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { createSigningKey, type SigningKey } from '../../examples/identity-providers/saml.js'
 import { expectRefused } from '../rig/oidc-app.js'
 import {
+  algorithms,
   all,
   ciphers,
   edit,
@@ -309,6 +310,34 @@ describe('S27 encrypted assertions', async () => {
     })
     await expectRefused(sp.at.app, begun.client, response, { code: 'assertion_refused', status: 403 })
     await sp.honest()
+  })
+
+  it.each<[string, Mutation, (decoy: string) => Mutation]>([
+    [
+      'the Status of an unsigned Response',
+      (xml) => xml,
+      (decoy) => inside('Status', `<samlp:StatusDetail>${decoy}</samlp:StatusDetail>`),
+    ],
+    [
+      'the signature of a signed one',
+      (xml) => signed(xml, 'Response', { key: sp.at.acme.key }),
+      (decoy) => inside('KeyInfo', decoy),
+    ],
+  ])('S27 a good assertion in %s is not judged in place of the encrypted one', async (_place, sign, put) => {
+    const weak = { signatureAlgorithm: algorithms.rsaSha1, digestAlgorithm: algorithms.sha1 }
+    const answered = (signing: object, decoyed: boolean) =>
+      send(async (begun) => {
+        const good = await sealed()(begun)
+        const decoy = /<saml:EncryptedAssertion>([\s\S]*)<\/saml:EncryptedAssertion>/.exec(good)![1]!
+        const xml = sign(await sealed({ signing })(begun))
+        return decoyed ? put(decoy)(xml) : xml
+      })
+    for (const signing of [weak, {}]) {
+      const { begun, response } = await answered(signing, true)
+      await expectRefused(sp.at.app, begun.client, response, { code: 'assertion_refused', status: 403 })
+    }
+    expect((await answered(weak, false)).response.status).toBe(403)
+    expect((await answered({}, false)).response.status).toBe(303)
   })
 
   it('S27 where the connection has no key, encrypted assertions are refused', async () => {

@@ -180,6 +180,7 @@ describe('S29 the queue', () => {
     const running = outcome(strategy, made(slow()), under.signal)
     under.abort()
     expect(await running).toEqual(overloaded(/waited too long to be verified$/))
+    expect(await outcome(strategy, made(), AbortSignal.abort())).toEqual(overloaded(/waited too long/))
     expect(await outcome(strategy, given)).toBe('alice-1')
     expect(watched.started).toHaveLength(1)
   })

@@ -62,7 +62,7 @@ describe('S02 nothing signed', () => {
 describe.each(['assertion', 'response', 'both', 'either'] as const)(
   'S03 a connection that wants "%s" signed',
   (policy) => {
-    const { refused: refusedHere, honest: honestHere } = scene({ signed: policy })
+    const { at: here, refused: refusedHere, honest: honestHere } = scene({ signed: policy })
     const fine: Record<typeof policy, Signable[][]> = {
       assertion: [['Assertion'], ['Assertion', 'Response']],
       response: [['Response'], ['Assertion', 'Response']],
@@ -75,7 +75,7 @@ describe.each(['assertion', 'response', 'both', 'either'] as const)(
       'S03 S02 %s signed',
       async (_name, sign) => {
         if (accepted.some((list) => list.join() === sign.join())) await honestHere({ sign })
-        else await refusedHere({ sign }, 'assertion_refused', /signed/, { sign: accepted[0]! })
+        else await refusedHere({ sign }, 'assertion_refused', /not signed: /, { sign: accepted[0]! })
       },
     )
 
@@ -90,6 +90,11 @@ describe.each(['assertion', 'response', 'both', 'either'] as const)(
           all(own, 'DigestValue')[0]!.textContent = Buffer.alloc(32, 7).toString('base64')
         })
         await refusedHere({ sign, after: [broken] }, 'assertion_refused', undefined, { sign: accepted[0]! })
+        if (element === 'Response') continue
+        // Broken before the Response was signed, so that nothing else is.
+        const around: Mutation = (xml) => signed(xml, 'Response', { key: here.acme.key })
+        const inner = { sign: ['Assertion'] as Signable[], after: [broken, around] }
+        await refusedHere(inner, 'assertion_refused', undefined, { sign: accepted[0]! })
       }
     })
   },

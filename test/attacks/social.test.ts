@@ -241,6 +241,38 @@ describe.each(openid)('ID tokens of %s', (preset) => {
   })
 })
 
+describe.each(['github', 'oauth2'] as const)('access tokens of %s', (preset) => {
+  it('O08 one that is no bearer token is refused, and shown to nobody; one of no stated type is a bearer’s', async () => {
+    /** A sign-in whose token is good, whatever type it is said to have. */
+    const typed = (type: unknown, agent: ReturnType<typeof browser>) => {
+      world.faults.answer = (url, init) => {
+        if (init.method !== 'POST') return
+        delete world.faults.answer
+        return world
+          .fetch(url, init)
+          .then((answered) => answered.json())
+          .then((honest) => Response.json({ ...honest, token_type: type }))
+      }
+      return signIn(app, world, preset, ann(preset), agent)
+    }
+    for (const type of ['mac', 'DPoP', '', null, ['bearer', 'mac']]) {
+      const agent = browser()
+      const refusal = {
+        code: 'idp_unreachable',
+        status: 503,
+        message: /"token_type" other than "bearer"/,
+      } as const
+      await expectRefused(app, agent, await typed(type, agent), refusal)
+      expect(world.requests.at(-1)!.body).toContain('grant_type=')
+    }
+    for (const type of ['Bearer', undefined]) {
+      const agent = browser()
+      expect((await typed(type, agent)).status).toBe(303)
+      expect(await app.me(agent)).toBe(200)
+    }
+  })
+})
+
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 describe.each(['github', 'oauth2'] as const)('subjects of %s', (preset) => {
@@ -263,7 +295,7 @@ describe.each(['github', 'oauth2'] as const)('subjects of %s', (preset) => {
     await signedIn(app, world, preset, ann(preset), agent)
   })
 
-  it('a subject is no inherited property', async () => {
+  it('P02 a subject is no inherited property', async () => {
     await app.close()
     app = await startApp({ social: [{ ...providers.oauth2, subject: 'constructor' }], fetch: world.fetch })
     const agent = browser()

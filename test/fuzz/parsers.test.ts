@@ -127,7 +127,7 @@ describe('Claims', () => {
       if (identity instanceof JitError) return
       expect(Object.isFrozen(identity)).toBe(true)
       if (identity.groups.kind === 'listed')
-        expect(identity.groups.values.every((value) => typeof value === 'string'))
+        expect(identity.groups.values.every((value) => typeof value === 'string')).toBe(true)
     }))
 
   test('make an identity or none, whatever a strategy passes on', () =>
@@ -255,7 +255,7 @@ describe('Requests', () => {
           body: parsed,
         })
         try {
-          const incoming = await readIncoming(stream as never, 'form or JSON')
+          const incoming = await readIncoming(stream as never, performance.now() + 5_000, 'form or JSON')
           expect([...(incoming.body ?? [])].flat().every((value) => typeof value === 'string')).toBe(true)
         } catch (error) {
           if (!(error instanceof JitError)) throw error

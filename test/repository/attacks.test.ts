@@ -12,15 +12,20 @@ function tested(name: string): Set<string> {
   )
 }
 
-const attacks = readdirSync(new URL('attacks', root))
-  .filter((name) => name.endsWith('.test.ts'))
-  .map((name) => `attacks/${name.replace('.test.ts', '')}`)
+const cases = ['attacks', 'faults', 'chaos'].flatMap((folder) =>
+  readdirSync(new URL(folder, root))
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => `${folder}/${name.replace('.test.ts', '')}`),
+)
 const files = new Map(
-  [...attacks, 'http/admin', 'http/prove', 'http/session'].map((name) => [name, tested(name)]),
+  [...cases, 'http/admin', 'http/prove', 'http/session', 'provision/moved'].map((name) => [
+    name,
+    tested(name),
+  ]),
 )
 
 test.each(Object.entries(catalogue))(
-  'the attack %s has tests in the files it names, or an answer',
+  'the case %s has tests in the files it names, or an answer',
   (id, row) => {
     if (row.tests.length === 0) expect(row.answer?.length).toBeGreaterThan(40)
     for (const name of row.tests) expect([name, files.get(name)?.has(id)]).toEqual([name, true])
@@ -28,6 +33,12 @@ test.each(Object.entries(catalogue))(
   },
 )
 
-test.each([...files])('%s names attacks that the catalogue knows', (_name, ids) => {
+test('what the catalogue answers in place of a test, or beside one, SECURITY.md answers', () => {
+  const rows = readFileSync(new URL('../SECURITY.md', root), 'utf8').matchAll(/^\| ([A-Z]\d\d) \|/gm)
+  const answered = Object.entries(catalogue).filter(([, { answer }]) => answer !== undefined)
+  expect([...rows].map(([, id]) => id)).toEqual(answered.map(([id]) => id).sort())
+})
+
+test.each([...files])('%s names cases that the catalogue knows', (_name, ids) => {
   expect([...ids].filter((id) => !(id in catalogue))).toEqual([])
 })

@@ -71,6 +71,22 @@ console.log(Object.keys(imported).length)`
     expect(files.filter((file) => /\.(map|sqlite|tsbuildinfo)$/.test(file))).toEqual([])
   })
 
+  test('holds no failpoint, and nothing in the environment switches a check off', () => {
+    const code = readdirSync(join(installed, 'dist'), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.js'))
+      .map((file) => [file, readFileSync(join(installed, 'dist', file), 'utf8')] as const)
+    expect(code.length).toBeGreaterThan(50)
+    const naming = (pattern: RegExp) => code.filter(([, text]) => pattern.test(text)).map(([file]) => file)
+    expect(naming(/NODE_ENV|JIT_TEST|RIG_|SIGKILL|SIGSTOP|failpoint/i)).toEqual([])
+    // Secrets that a configuration names are read from it, and nothing else is.
+    const kit = (file: string) => !file.startsWith('test/contract/')
+    expect(
+      naming(/process\.env/)
+        .filter(kit)
+        .sort(),
+    ).toEqual(['configuration', 'directory', 'store-directory'].map((name) => `lib/${name}.js`))
+  })
+
   test('its types serve a strict project, and refuse what is wrong', () => {
     writeFileSync(
       join(project, 'tsconfig.json'),

@@ -47,6 +47,15 @@ describe('Import directions', () => {
     },
   )
 
+  test.each(
+    ['saml-answer', 'saml-wrapping', 'oidc-provider', 'oidc-http'].map((name) => `test/rig/${name}.ts`),
+  )('%s, which builds what is forged, needs no test runner', (file) => {
+    const seen = new Set([file])
+    for (const name of seen) for (const next of importsOf(name)) if (!isPackage(next)) seen.add(next)
+    const packages = [...seen].flatMap(importsOf).filter(isPackage)
+    expect(packages.filter((name) => /vitest|supertest|express/.test(name))).toEqual([])
+  })
+
   const pure = [
     'identity',
     'claims',
