@@ -10,6 +10,9 @@ const attacks = ['test/attacks/**/*.test.ts', 'test/http/{admin,prove,session}.t
 /** An attack that reaches no store, and that wants the machine for itself. */
 const storeless = 'test/attacks/saml-load.test.ts'
 
+/** What is about what all others emitted. */
+const emitted = 'test/emitted/**/*.test.ts'
+
 /** A sign-in waits more than it works, so two files at once take less time, also on two cores. */
 const maxWorkers = Math.max(2, availableParallelism() - 1)
 
@@ -21,7 +24,7 @@ const attacked = (name: string, store: string, more: object = {}): TestProjectIn
     exclude: [storeless],
     env: { JIT_TEST_STORE: store },
     maxWorkers,
-    sequence: { groupOrder: 1 },
+    sequence: { groupOrder: 2 },
     ...more,
   },
 })
@@ -30,16 +33,31 @@ const stores = [
   attacked('memory', 'memory'),
   attacked('SQLite', 'sqlite'),
   attacked('PostgreSQL', 'postgres', {
-    globalSetup: at('./test/rig/attacked-database.ts'),
-    setupFiles: at('./test/rig/attacked-setup.ts'),
+    globalSetup: [at('./test/rig/attacked-database.ts')],
+    setupFiles: [at('./test/rig/attacked-setup.ts')],
   }),
 ]
 
 /** All else, and the attacks without a store. */
 const once: TestProjectInlineConfiguration[] = [
-  { extends: true, test: { name: 'once', include: ['test/**/*.test.ts'], exclude: attacks } },
+  {
+    extends: true,
+    test: {
+      name: 'once',
+      include: ['test/**/*.test.ts'],
+      exclude: [...attacks, emitted],
+      maxWorkers,
+      sequence: { groupOrder: 1 },
+    },
+  },
   { extends: true, test: { name: 'no store', include: [storeless] } },
 ]
+
+/** Looks through what all others emitted, so it runs after them. */
+const last: TestProjectInlineConfiguration = {
+  extends: true,
+  test: { name: 'emitted', include: [emitted], sequence: { groupOrder: 3 } },
+}
 
 export default defineConfig({
   // Tests import the package by its name, as its users do; here that name means the source.
@@ -54,7 +72,12 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    reporters: ['default', reporter([...stores.map(({ test }) => test!.name as string), 'no store'])],
-    projects: [...once, ...stores],
+    reporters: [
+      'default',
+      reporter([...stores.map(({ test }) => test!.name as string), 'no store'], ['once']),
+    ],
+    globalSetup: [at('./test/rig/emitted-run.ts')],
+    setupFiles: [at('./test/rig/emitted-setup.ts')],
+    projects: [...once, ...stores, last],
   },
 })

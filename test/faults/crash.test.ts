@@ -113,7 +113,7 @@ const inFile: AppOptions = {
   store: { kind: 'sqlite', file: join(directory, 'crash.db') },
   redis: null,
 }
-describe('One process after another on a SQLite file', await crashes(inFile, scene, ['oidc']))
+describe('P20: One process after another on a SQLite file', await crashes(inFile, scene, ['oidc']))
 
 const database = await postgres()
 const redis = await startRedis()
@@ -125,7 +125,7 @@ const inServers: AppOptions | null = fresh && {
   redis: redis!.url,
 }
 needs(
-  'Two processes with PostgreSQL and Redis',
+  'P20: Two processes with PostgreSQL and Redis',
   inServers && { body: await crashes(inServers, scene, ['oidc', 'saml']), url: redis!.url },
   ({ body, url }) => {
     body()

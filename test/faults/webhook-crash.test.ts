@@ -17,7 +17,7 @@ import type { AppOptions } from '../rig/app.js'
 import type { Failpoint } from '../rig/failpoints.js'
 import { needs, postgres } from '../rig/services.js'
 import type { ProcessOptions } from './webhook-process.js'
-import { receiver } from './webhook-receiver.js'
+import { answer, receiver } from './webhook-receiver.js'
 
 // Each test starts a process of its own.
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
@@ -84,7 +84,7 @@ async function crashes(place: () => Promise<Place>): Promise<() => void> {
       )
     })
 
-    test.each(points)('killed $moment $step: nothing is lost, and nothing made up', async (failpoint) => {
+    test.each(points)('P24 killed $moment $step: nothing is lost, and nothing made up', async (failpoint) => {
       const hook = await receiver()
       const { store: kind, open } = await place()
       const { store, close } = open()
@@ -127,7 +127,42 @@ async function crashes(place: () => Promise<Place>): Promise<() => void> {
       }
     })
 
-    test('two processes at once, and nobody dies: each decision is posted once, each user in order', async () => {
+    test.each<Failpoint['moment']>(['before', 'after'])(
+      'P24 killed %s it says that the receiver refused: tried again in its time, by the next',
+      async (moment) => {
+        const hook = await receiver()
+        const { store: kind, open } = await place()
+        const { store, close } = open()
+        try {
+          hook.answer = answer(500)
+          const failpoint = { step: 'outbox.settle', moment }
+          const victim = startProcess({ store: kind, url: hook.url, commits, rounds: 'one', failpoint })
+          expect(await victim.ended, victim.log()).toBe('SIGKILL')
+          hook.answer = answer(200)
+          const listener = webhook({ id: 'crm', url: hook.url, secret, allowInsecureRequests: true })
+          const clock = { at: Date.now() }
+          const { jit } = kit(store, [listener], clock)
+          await settle(jit)
+          expect(
+            hook.received.map(({ id }) => id),
+            'not before its time',
+          ).toEqual(['a'])
+          clock.at += hour
+          await settle(jit)
+          expect(hook.received.map(({ id }) => id)).toEqual(['a', 'a', 'b'])
+          const { rows } = await jit.outbox.deliveries()
+          expect(rows.at(-1)).toMatchObject({ change: 'a', state: 'delivered', attempts: 2 })
+          expect(rows.at(-1)!.log.map(({ error }) => error)).toEqual(
+            moment === 'before' ? [null] : ['HTTP 500', null],
+          )
+        } finally {
+          await close()
+          await hook.close()
+        }
+      },
+    )
+
+    test('P24 two processes at once, and nobody dies: each decision is posted once, each user in order', async () => {
       const hook = await receiver()
       const { store: kind, open } = await place()
       const { store, close } = open()

@@ -125,7 +125,7 @@ describe('What is sent', () => {
   })
 })
 
-describe('A receiver that does not take it', () => {
+describe('P24 A receiver that does not take it', () => {
   test('down: nothing is lost, and once it is up again it is delivered once', async () => {
     const { port } = hook
     await hook.close()

@@ -1,15 +1,17 @@
-/** Where in a step the process dies: before it, with the step under way and unanswered, or after it. */
+/** Where in a step it happens: before it, with the step under way and unanswered, or after it. */
 export type Moment = 'before' | 'during' | 'after'
 
 export interface Failpoint {
   /** A step as `onStep` names it: `store.commit`, and `session.set#2` for the second of its kind. */
   readonly step: string
   readonly moment: Moment
+  /** `SIGSTOP` has it pause there, all of it, until a SIGCONT; by default it dies. */
+  readonly signal?: 'SIGKILL' | 'SIGSTOP'
 }
 
-/** Steps of this process in which it can be made to die by SIGKILL, which nothing in it can soften. */
+/** Steps of this process in which it can be made to die or to pause by a signal, which nothing in it can soften. */
 export interface Failpoints {
-  /** Counts steps from here on; dies at the failpoint, if one is given. */
+  /** Counts steps from here on; dies or pauses at the failpoint, if one is given. */
   arm(failpoint: Failpoint | null): void
   /** Makes each of these methods of `port` a step: of promises, or of a last argument that is called back. */
   watch<T extends object>(name: string, port: T, methods: readonly (keyof T & string)[]): T
@@ -27,7 +29,7 @@ export function failpoints(onStep: (step: string) => void): Failpoints {
     return step
   }
   const reach = (step: string, moment: Moment) => {
-    if (armed?.step === step && armed.moment === moment) process.kill(process.pid, 'SIGKILL')
+    if (armed?.step === step && armed.moment === moment) process.kill(process.pid, armed.signal ?? 'SIGKILL')
   }
   // By then the step has handed its bytes to the kernel, and no answer has been read.
   const underWay = (step: string) => setImmediate(() => reach(step, 'during'))

@@ -1,14 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { DirectoryInput } from 'passport-jit'
 import { createOidcIdp } from '../../examples/identity-providers/oidc.js'
 import { createSamlIdp } from '../../examples/identity-providers/saml.js'
-import type { AppOptions, Asked, Told } from './app.js'
+import type { AppOptions, Asked, Held, Told } from './app.js'
 import type { Failpoint } from './failpoints.js'
 
 /** Origin under which every process of a fleet believes to be reached; the rig is its load balancer. */
@@ -20,7 +21,8 @@ export interface Person {
   readonly id: string
   readonly email: string
   readonly name: string
-  readonly groups: readonly string[]
+  /** As the identity provider tells them at the next sign-in. */
+  groups: readonly string[]
   readonly protocol: Protocol
 }
 
@@ -32,7 +34,8 @@ export interface World {
   close(): Promise<void>
 }
 
-export async function world(): Promise<World> {
+/** @param seats how many people Globex has room for; no limit by default */
+export async function world({ seats = null }: { seats?: number | null } = {}): Promise<World> {
   type Listener = (req: IncomingMessage, res: ServerResponse) => void
   const serve = async () => {
     let listener: Listener = (_req, res) => res.writeHead(503).end()
@@ -70,7 +73,10 @@ export async function world(): Promise<World> {
     directory: {
       organizations: [
         { id: 'acme', name: 'Acme', roles: ['owner', 'admin', 'member'], domains: ['acme.example'] },
-        { id: 'globex', name: 'Globex', roles: ['owner', 'admin', 'member'], domains: ['globex.example'] },
+        {
+          ...{ id: 'globex', name: 'Globex', roles: ['owner', 'admin', 'member'] },
+          ...{ domains: ['globex.example'], seatLimit: seats },
+        },
       ],
       connections: [
         {
@@ -97,7 +103,7 @@ export async function world(): Promise<World> {
     newcomer: (protocol = 'oidc') => {
       const id = randomUUID()
       const domain = protocol === 'oidc' ? 'acme.example' : 'globex.example'
-      const person = { id, email: `${id}@${domain}`, name: 'New Hire', groups: ['admins'], protocol }
+      const person: Person = { id, email: `${id}@${domain}`, name: 'New Hire', groups: ['admins'], protocol }
       people[protocol].push(person)
       return person
     },
@@ -113,8 +119,16 @@ export interface App {
   readonly pid: number
   /** Resolves with the signal or the exit code that ended it. */
   readonly ended: Promise<NodeJS.Signals | number | null>
-  /** Has it die at this failpoint of the steps to come; with null it reports them to `steps` instead. */
+  /** Has it die or pause at this failpoint of the steps to come; with null it reports them to `steps` instead. */
   arm(failpoint: Failpoint | null): Promise<void>
+  /** Moves its clock this many milliseconds away from the machine's, negative ones into the past. */
+  clock(ahead: number): Promise<void>
+  /** What it holds open. */
+  held(): Promise<Held>
+  /** `SIGSTOP` pauses it, `SIGCONT` wakes it, `SIGKILL` ends it. */
+  kill(signal: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void
+  /** Resolves when the kernel says that it is paused. */
+  paused(): Promise<void>
   readonly steps: readonly string[]
   /** What it wrote to standard error. */
   readonly log: () => string
@@ -143,15 +157,30 @@ export async function startApp(options: AppOptions): Promise<App> {
   const ended = new Promise<NodeJS.Signals | number | null>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal ?? code))
   })
+  const ask = <K extends Told['told']>(asked: Asked, answer: K) => {
+    const answered = told(child, answer, () => log)
+    child.send(asked)
+    return answered
+  }
   const { port } = await told(child, 'listening', () => log)
   return {
     url: `http://127.0.0.1:${port}`,
     pid: child.pid!,
     ended,
-    arm: async (arm) => {
-      const armed = told(child, 'armed', () => log)
-      child.send({ arm } satisfies Asked)
-      await armed
+    arm: async (failpoint) => {
+      await ask({ ask: 'arm', failpoint }, 'done')
+    },
+    clock: async (ahead) => {
+      await ask({ ask: 'clock', ahead }, 'done')
+    },
+    held: () => ask({ ask: 'held' }, 'held'),
+    kill: (signal) => {
+      child.kill(signal)
+    },
+    paused: async () => {
+      while (!/^\d+ \(.*\) T/.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8'))) {
+        await sleep(5)
+      }
     },
     steps,
     log: () => log,
@@ -184,7 +213,12 @@ export interface Ending {
 
 /** A browser: a cookie jar and the patience of half a minute. */
 export class Browser {
-  readonly #cookies = new Map<string, string>()
+  readonly #cookies: Map<string, string>
+
+  /** @param like whose cookies it has, as a copy of them would have been taken */
+  constructor(like?: Browser) {
+    this.#cookies = new Map(like ? like.#cookies : [])
+  }
 
   /** A request to this process of the fleet. */
   async go(app: Pick<App, 'url'>, path: string, form?: URLSearchParams): Promise<Ending> {
@@ -219,9 +253,12 @@ export class Browser {
 
   /**
    * Begins a sign-in and has the identity provider answer; what is returned carries the answer to a process
-   * of the fleet and follows it to the end of the sign-in.
+   * of the fleet and follows it to the end of the sign-in, in this browser or in another.
    */
-  async arrive(app: Pick<App, 'url'>, person: Person): Promise<(app: Pick<App, 'url'>) => Promise<Ending>> {
+  async arrive(
+    app: Pick<App, 'url'>,
+    person: Person,
+  ): Promise<(app: Pick<App, 'url'>, by?: Browser) => Promise<Ending>> {
     const begun = await this.go(
       app,
       `/auth/sso/${person.protocol === 'oidc' ? 'acme' : 'globex'}?returnTo=/me`,
@@ -232,7 +269,7 @@ export class Browser {
     const answer = await fetch(chosen, { redirect: 'manual' })
     if (person.protocol === 'oidc') {
       const callback = new URL(answer.headers.get('location')!)
-      return (at) => this.go(at, callback.pathname + callback.search)
+      return (at, by = this) => by.go(at, callback.pathname + callback.search)
     }
     const page = await answer.text()
     const field = (name: string) => new RegExp(`name="${name}" value="([^"]*)"`).exec(page)![1]!
@@ -241,9 +278,9 @@ export class Browser {
       SAMLResponse: field('SAMLResponse'),
       RelayState: field('RelayState'),
     })
-    return async (at) => {
-      const posted = await this.go(at, pathname, form)
-      return posted.status === 303 ? this.go(at, posted.location!) : posted
+    return async (at, by = this) => {
+      const posted = await by.go(at, pathname, form)
+      return posted.status === 303 ? by.go(at, posted.location!) : posted
     }
   }
 

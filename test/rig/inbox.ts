@@ -9,6 +9,7 @@ import {
   type DirectoryInput,
   type Jit,
   JitError,
+  type JitOptions,
   type LogEntry,
   type OnConflict,
   type Once,
@@ -20,6 +21,7 @@ import {
 } from 'passport-jit'
 import { memoryLock, memoryOnce } from 'passport-jit/stores/memory'
 import { type EmailOptions, emailStrategy, type Mail } from 'passport-jit/strategies/email'
+import { secret } from './emitted.js'
 import { type Browser, browser, listen } from './oidc-http.js'
 import { testStore } from './store.js'
 
@@ -30,7 +32,13 @@ export function inbox() {
   const mails: Mail[] = []
   return {
     mails,
-    transport: { sendMail: async (mail: Mail) => mails.push(mail) },
+    transport: {
+      sendMail: async (mail: Mail) => {
+        const [code] = /^\d{6}$/m.exec(mail.text) ?? []
+        if (code !== undefined) secret(code)
+        mails.push(mail)
+      },
+    },
     /** The newest mail to an address: the code, and the link's address where it has one. */
     to: (address: string) => {
       const mail = mails.findLast((one) => one.to === address)
@@ -116,6 +124,7 @@ export interface AppOptions {
   kept?: Directory
   strategies?: Strategy[]
   email?: Partial<EmailOptions>
+  limits?: NonNullable<JitOptions['limits']>
   store?: Store
   now?: () => number
   baseUrl?: string
@@ -167,6 +176,7 @@ export async function startApp({
     strategies: [method, ...strategies],
     log: (entry) => log.push(entry),
     now,
+    ...(options.limits && { limits: options.limits }),
     ...(options.onConflict && { onConflict: options.onConflict }),
   })
   const instance = new passport.Passport()

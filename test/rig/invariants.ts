@@ -1,5 +1,8 @@
+import { isDeepStrictEqual } from 'node:util'
 import Database from 'libsql'
+import type { Store } from 'passport-jit'
 import { Client } from 'pg'
+import { everyEvent, replay, told } from '../property/replay.js'
 import type { AppOptions } from './app.js'
 
 /** Reads rows by SQL that PostgreSQL and SQLite both understand. */
@@ -49,7 +52,11 @@ const forbidden: Readonly<Record<string, string>> = {
     where (select count(*) from jit_events e where e.type = 'created' and e.user_id = u.id) <> 1`,
   'a created event without its user': `
     select e.user_id as found from jit_events e where e.type = 'created'
-    and not exists (select 1 from jit_users u where u.id = e.user_id)`,
+    and not exists (select 1 from jit_users u where u.id = e.user_id)
+    and not exists (select 1 from jit_events d where d.type = 'deleted' and d.user_id = e.user_id)`,
+  'a deleted user who is there': `
+    select u.id as found from jit_users u
+    where exists (select 1 from jit_events d where d.type = 'deleted' and d.user_id = u.id)`,
   'an identity not linked by exactly one event': `
     select u.id as found from jit_users u
     where (select count(*) from jit_events e where e.type = 'linked' and e.user_id = u.id)
@@ -58,10 +65,12 @@ const forbidden: Readonly<Record<string, string>> = {
     select m.user_id as found from jit_memberships m
     where (select count(*) from jit_events e where e.type = 'joined' and e.user_id = m.user_id
            and e.organization_id = m.organization_id) <> 1`,
-  'a grant not given by exactly one event': `
+  'a grant not given by exactly one event, or not taken by one': `
     select m.user_id as found from jit_memberships m
     where (select count(*) from jit_events e where e.type = 'granted' and e.user_id = m.user_id
            and e.organization_id = m.organization_id)
+      - (select count(*) from jit_events e where e.type = 'revoked' and e.user_id = m.user_id
+         and e.organization_id = m.organization_id)
       <> (select count(*) from jit_grants g where g.user_id = m.user_id
           and g.organization_id = m.organization_id)`,
   'seats that are not the memberships': `
@@ -79,12 +88,35 @@ const forbidden: Readonly<Record<string, string>> = {
                        and m.status = 'active' and u.status = 'active')`,
 }
 
-/** Every invariant that does not hold, with what breaks it; an app whose people all came by sign-in has none. */
+/** Every invariant that does not hold, with what breaks it; an app whose people all came by sign-in, each once, has none. */
 export async function violations({ select }: Reader): Promise<string[]> {
   const found: string[] = []
   for (const [what, sql] of Object.entries(forbidden)) {
     const rows = await select<{ found: string }>(sql)
     if (rows.length > 0) found.push(`${what}: ${rows.map((row) => row.found).join(', ')}`)
+  }
+  return found
+}
+
+/** Of these the trail may count more than is there, where people left and came back. */
+const countedOnce = /^a (membership not joined|grant not given)/
+
+/** The same where administrators were at work as well; and the state is what the audit trail tells, event by event. */
+export async function violationsAfterEdits(
+  { select }: Pick<Reader, 'select'>,
+  store: Store,
+  organizations: readonly string[],
+): Promise<string[]> {
+  const found: string[] = []
+  for (const [what, sql] of Object.entries(forbidden)) {
+    if (countedOnce.test(what)) continue
+    const rows = await select<{ found: string }>(sql)
+    if (rows.length > 0) found.push(`${what}: ${rows.map((row) => row.found).join(', ')}`)
+  }
+  const [trail, state] = [replay(await everyEvent(store)).users, (await told(store, organizations)).users]
+  for (const id of new Set([...Object.keys(trail), ...Object.keys(state)])) {
+    if (!isDeepStrictEqual(trail[id], state[id]))
+      found.push(`the trail tells ${JSON.stringify(trail[id])} of ${id}, who is ${JSON.stringify(state[id])}`)
   }
   return found
 }

@@ -47,7 +47,7 @@ export function postgres(): Promise<PostgresService | null> {
 
 /** Redis by `REDIS_URL`, on its usual port, or a private one; null where none is installed. */
 export function redis(): Promise<RedisService | null> {
-  foundRedis ??= find('REDIS_URL', 'redis://127.0.0.1:6379', askRedis, startRedis).then((url) =>
+  foundRedis ??= find('REDIS_URL', 'redis://127.0.0.1:6379', askRedis, () => startRedis()).then((url) =>
     url === null ? null : { url },
   )
   return foundRedis
@@ -135,8 +135,8 @@ async function freshDatabase(url: string) {
   return { url: fresh.href, drop: () => admin(`drop database if exists ${name} with (force)`) }
 }
 
-/** A Redis of this test's own, without persistence; null where `redis-server` is not installed. */
-export async function startRedis(): Promise<PrivateServer | null> {
+/** A Redis of this test's own, without persistence, set up further by these arguments; null where none is installed. */
+export async function startRedis(...settings: readonly string[]): Promise<PrivateServer | null> {
   if (!installed('redis-server')) return null
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'jit-redis-'))
@@ -151,6 +151,7 @@ export async function startRedis(): Promise<PrivateServer | null> {
     '',
     '--dir',
     directory,
+    ...settings,
   ]
   return serve({ url, port, command, directory, farewell: 'KILL', ask: () => askRedis(url) })
 }
@@ -272,7 +273,8 @@ function accountOf(name: string): { uid: number; gid: number } {
   return { uid: number('-u'), gid: number('-g') }
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on at the moment. */
+export async function freePort(): Promise<number> {
   const probe = createServer()
   probe.listen(0, '127.0.0.1')
   await once(probe, 'listening')
