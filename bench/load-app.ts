@@ -1,21 +1,35 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { RedisStore } from 'connect-redis'
 import express from 'express'
 import session from 'express-session'
+import { Redis } from 'ioredis'
 import passport from 'passport'
 import { createJit, type DirectoryInput, staticDirectory } from 'passport-jit'
-import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
+import { postgresStore } from 'passport-jit/stores/postgres'
+import { redisLock, redisOnce } from 'passport-jit/stores/redis'
 import { emailStrategy } from 'passport-jit/strategies/email'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { samlStrategy } from 'passport-jit/strategies/saml'
+import { Pool } from 'pg'
 import { heap } from './figures.js'
 
 // The app under load, in a process of its own. It asks its parent for a directory, because that needs its address,
 // hands it every mail, and tells its figures when it is asked.
 
 /** What the parent says. */
-export type Said = { readonly directory: DirectoryInput; readonly workers: number | null } | 'measure'
+export type Said = Setup | 'measure'
+
+export interface Setup {
+  readonly directory: DirectoryInput
+  readonly workers: number | null
+  /** Of a PostgreSQL database that is empty. */
+  readonly database: string
+  readonly redis: string
+  /** Before each key in that Redis. */
+  readonly prefix: string
+}
 
 /** What the app tells. */
 export type Told =
@@ -43,12 +57,13 @@ const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 const step = 5
 let late: number[] = []
 
-async function start({ directory, workers }: Exclude<Said, 'measure'>) {
+async function start({ directory, workers, database, redis, prefix }: Setup) {
+  const client = new Redis(redis, { keyPrefix: prefix })
   const jit = createJit({
     baseUrl,
-    store: memoryStore(),
-    lock: memoryLock(),
-    once: memoryOnce(),
+    store: postgresStore({ pool: new Pool({ connectionString: database, max: 10 }) }),
+    lock: redisLock({ client }),
+    once: redisOnce({ client }),
     directory: staticDirectory(directory),
     strategies: [
       samlStrategy(workers === null ? {} : { workers }),
@@ -62,7 +77,8 @@ async function start({ directory, workers }: Exclude<Said, 'measure'>) {
     log: () => {},
   })
   const instance = new passport.Passport()
-  app.use(session({ secret: 'bench', resave: false, saveUninitialized: false }))
+  const sessions = new RedisStore({ client, ttl: 600 })
+  app.use(session({ secret: 'bench', store: sessions, resave: false, saveUninitialized: false }))
   app.use(instance.session() as express.RequestHandler)
   jit.passport(instance as never)
   app.use(jit.routes(), jit.errorPage())

@@ -1,16 +1,36 @@
 import { fork } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { Client } from 'pg'
 import { percentile, ratio, table } from './figures.js'
-import type { Measured, Said, Told } from './load-app.js'
+import type { Measured, Said, Setup, Told } from './load-app.js'
 import { clients, type Outcome, ways } from './load-clients.js'
 
 // Sign-ins of every kind while forged SAML answers come in at the limit of their size: with worker threads and in
-// place. RATE (50) sign-ins and FLOOD (20) forgeries per second, for SECONDS (10) each; see README.md.
+// place. RATE (50) sign-ins and FLOOD (20) forgeries per second, for SECONDS (10) each, on PostgreSQL and Redis at
+// DATABASE_URL (postgres://postgres@127.0.0.1:5432/postgres) and REDIS_URL (redis://127.0.0.1:6379); see README.md.
 
 const rate = Number(process.env.RATE ?? 50)
 const flood = Number(process.env.FLOOD ?? 20)
 const seconds = Number(process.env.SECONDS ?? 10)
+const url = process.env.DATABASE_URL ?? 'postgres://postgres@127.0.0.1:5432/postgres'
+const redis = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379'
+
+/** Does something with a database of its own. */
+async function withDatabase<T>(work: (database: string, name: string) => Promise<T>): Promise<T> {
+  const name = `jit_bench_${randomUUID().replaceAll('-', '').slice(0, 16)}`
+  const database = new URL(url)
+  database.pathname = `/${name}`
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(`create database ${name}`)
+    return await work(database.href, name).finally(() => client.query(`drop database ${name} with (force)`))
+  } finally {
+    await client.end()
+  }
+}
 
 /** Starts work at a steady rate, whatever became of the work before. */
 async function steadily(
@@ -27,7 +47,10 @@ async function steadily(
   return Promise.all(all)
 }
 
-async function run(name: string, workers: number | null) {
+const run = (name: string, workers: number | null) =>
+  withDatabase((database, unique) => measure(name, { workers, database, redis, prefix: `${unique}:` }))
+
+async function measure(name: string, setup: Omit<Setup, 'directory'>) {
   const child = fork(fileURLToPath(new URL('./load-app.js', import.meta.url)), {
     execArgv: ['--expose-gc'],
   })
@@ -47,7 +70,7 @@ async function run(name: string, workers: number | null) {
     child.on('message', (message: Told) => {
       if (message.told === 'mail') everybody.mailed(message.to, message.text)
     })
-    child.send({ directory: everybody.directory, workers } satisfies Said)
+    child.send({ ...setup, directory: everybody.directory } satisfies Said)
     await told('ready')
     const measured = (): Promise<Measured> => {
       const answer = told('measured')

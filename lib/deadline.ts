@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
-
 /** How long a request may take, refusals included, in milliseconds. */
 export const requestLimit = 5_000
 
@@ -9,15 +7,14 @@ export async function within<T>(
   work: Promise<T>,
   late = 'the store did not answer in time',
 ): Promise<T> {
-  const stop = new AbortController()
-  const timeout = delay(Math.max(limit, 0), undefined, { signal: stop.signal, ref: false }).then(
-    () => Promise.reject(new Error(late)),
-    () => new Promise<never>(() => {}),
-  )
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(late)), Math.max(limit, 0)).unref()
+  })
   try {
     return await Promise.race([work, timeout])
   } finally {
-    stop.abort()
+    clearTimeout(timer)
     work.catch(() => {})
   }
 }

@@ -52,7 +52,7 @@ async function read(
     req.resume()
     throw new JitError(
       'answer_malformed',
-      `expected a form (application/x-www-form-urlencoded), got "${type}"`,
+      `expected a form (application/x-www-form-urlencoded), got ${named(type)}`,
     )
   }
   return { method: 'POST', query, body: new URLSearchParams(await text(req, until)) }
@@ -88,11 +88,18 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
+/** A media type by its name (RFC 6838 section 4.2); what is none may be anything, and is not repeated. */
+function named(type: string): string {
+  if (type === '') return 'no content type'
+  return /^[a-z0-9][\w!#$&^.+-]*\/[a-z0-9][\w!#$&^.+-]*$/.test(type) ? `"${type}"` : 'something else'
+}
+
 function json(body: string): unknown {
   try {
     return JSON.parse(body)
-  } catch (cause) {
-    throw new JitError('answer_malformed', 'the body is not JSON', { cause })
+  } catch {
+    // The parser's own words quote the body.
+    throw new JitError('answer_malformed', 'the body is not JSON')
   }
 }
 

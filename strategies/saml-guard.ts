@@ -44,14 +44,19 @@ export interface Answer {
 const success = 'urn:oasis:names:tc:SAML:2.0:status:Success'
 
 /**
- * The form field `SAMLResponse` as base64 without white space: what can be asked of it before it is decoded.
- * Refuses with `answer_too_large` or `answer_malformed`.
+ * The form field `SAMLResponse`, so far as it costs nothing to ask. Refuses with `answer_too_large` or
+ * `answer_malformed`.
  */
-export function base64Of(field: string | undefined, refuse: Refuse): string {
+export function bounded(field: string | undefined, refuse: Refuse): string {
   if (field === undefined) return refuse('answer_malformed', 'the form has no SAMLResponse')
   if (field.length > answerLimits.characters * 1.4) {
     return refuse('answer_too_large', `the SAMLResponse has ${field.length} characters`)
   }
+  return field
+}
+
+/** That field as base64 without white space, or refused with `answer_malformed`. */
+export function base64Of(field: string, refuse: Refuse): string {
   const base64 = field.replace(/[ \t\r\n]+/g, '')
   // Written again and compared: a pattern takes ten times as long over half a megabyte.
   if (base64 === '' || Buffer.from(base64, 'base64').toString('base64') !== base64) {

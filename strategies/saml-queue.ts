@@ -131,6 +131,6 @@ export function answerQueue(open: OpenLane, most: { lanes: number; waiting: numb
 }
 
 const isBefore = (one: Waiting, other: Waiting) =>
-  one.unasked === other.unasked ? one.job.base64.length < other.job.base64.length : other.unasked
+  one.unasked === other.unasked ? one.job.field.length < other.job.field.length : other.unasked
 
 const unavailable = (what: string, cause?: unknown): Verdict => ({ refused: 'unavailable', what, cause })

@@ -2,7 +2,7 @@ import { SAML, type SamlConfig, ValidateInResponseTo } from '@node-saml/passport
 import type { ErrorCode, SamlConnection } from '../lib/index.js'
 import { checkAssertion, checkResponse, type Expected, type Statement } from './saml-assertion.js'
 import { decryptAssertion } from './saml-decrypt.js'
-import { type Answer, type Refuse, readAnswer, readDecrypted, readDocument } from './saml-guard.js'
+import { type Answer, base64Of, type Refuse, readAnswer, readDecrypted, readDocument } from './saml-guard.js'
 import { signatureProblem } from './saml-signature.js'
 import { childrenOf, ns, type XmlElement } from './saml-xml.js'
 
@@ -10,8 +10,8 @@ import { childrenOf, ns, type XmlElement } from './saml-xml.js'
 
 /** One answer and all that verifying it takes: plain data, so that it can be handed to another thread. */
 export interface AnswerJob {
-  /** As it was posted, without white space. */
-  readonly base64: string
+  /** `SAMLResponse` as it was posted. */
+  readonly field: string
   readonly expected: Expected
   /** Which parts have to be signed. */
   readonly signed: SamlConnection['signed']
@@ -43,13 +43,14 @@ const refuse: Refuse = (code, what, cause) => {
 /** Reads, decrypts, verifies and checks one answer. Costs up to half a second of processor; never throws. */
 export async function verifyAnswer(job: AnswerJob): Promise<Verdict> {
   try {
-    const { base64, expected } = job
+    const { expected } = job
+    const base64 = base64Of(job.field, refuse)
     const answer = readAnswer(base64, refuse)
     const responseSigned = childrenOf(answer.response, ns.signature, 'Signature').length > 0
     checkResponse(answer.response, responseSigned, expected, refuse)
     // Asked of the verified bytes again; here it spares the validation and names what is wrong.
     if (answer.assertion) checkAssertion(answer.assertion, expected, refuse)
-    return { statement: checkAssertion(await verified(job, answer), expected, refuse) }
+    return { statement: checkAssertion(await verified(job, base64, answer), expected, refuse) }
   } catch (error) {
     return error instanceof Refusal
       ? { refused: error.code, what: error.message, cause: portable(error.because) }
@@ -61,8 +62,8 @@ export async function verifyAnswer(job: AnswerJob): Promise<Verdict> {
 const portable = (cause: unknown) => (cause === undefined || cause instanceof Error ? cause : String(cause))
 
 /** The assertion as it was signed: parsed from the bytes that node-saml verified, and from no others. */
-async function verified(job: AnswerJob, answer: Answer): Promise<XmlElement> {
-  const { base64, expected, certificates } = job
+async function verified(job: AnswerJob, base64: string, answer: Answer): Promise<XmlElement> {
+  const { expected, certificates } = job
   const opened = answer.encrypted && (await decrypted(job, answer.xml, answer.encrypted))
   const assertion = answer.assertion ?? opened!.assertion
   const signed = signedParts(job, answer.response, assertion)

@@ -14,7 +14,7 @@ import {
   single,
 } from '../lib/index.js'
 import type { Expected, Statement } from './saml-assertion.js'
-import { base64Of, type Refuse } from './saml-guard.js'
+import { bounded, type Refuse } from './saml-guard.js'
 import {
   certificateWarnings,
   checkOwnKeys,
@@ -111,7 +111,7 @@ export function samlStrategy(options: SamlOptions = {}): SamlStrategy {
       }
       const idp = idpOf(connection)
       const job: AnswerJob = {
-        base64: base64Of(single(body, 'SAMLResponse'), refuse),
+        field: bounded(single(body, 'SAMLResponse'), refuse),
         expected: {
           issuer: idp.entityId,
           callbackUrl: services.callbackUrl,

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { getPriority } from 'node:os'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -224,6 +225,22 @@ describe('S29 threads', () => {
     expect(watched.started).toHaveLength(2)
   })
 
+  it.runIf(process.platform === 'linux')(
+    'S29 stand behind the event loop where cores are short',
+    async () => {
+      /** The field after the name, which may hold spaces, is the third; proc(5) has the niceness as its 19th. */
+      const niceness = () =>
+        readdirSync('/proc/self/task').map((thread) =>
+          Number(readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(') ')[1]!.split(' ')[16]),
+        )
+      const own = getPriority()
+      const before = niceness().filter((nice) => nice === 10).length
+      await ready({ workers: 1 })
+      expect(niceness().filter((nice) => nice === 10)).toHaveLength(before + 1)
+      expect(getPriority()).toBe(own)
+    },
+  )
+
   it('S29 none start where none are wanted', async () => {
     const strategy = samlStrategy({ workers: 0 })
     expect(await outcome(strategy, made())).toBe('alice-1')
@@ -271,9 +288,9 @@ describe('S29 threads', () => {
     const [thread] = watched.started
     const ended = once(thread!, 'exit')
     // Work of nobody's, for a minute: the answer behind it is not reached.
-    const base64 = made(costly()).incoming.body!.get('SAMLResponse')!
+    const field = made(costly()).incoming.body!.get('SAMLResponse')!
     const job = {
-      base64,
+      field,
       expected: {},
       signed: 'either',
       certificates: [],
@@ -391,22 +408,19 @@ describe('S29 over HTTP', () => {
     expect(await at.app.me(client)).toBe(200)
   })
 
-  it('S29 what no sign-in waits for, and what can be no answer, is refused before the queue', async () => {
+  it('S29 what no sign-in waits for, and what is too long, is refused before the queue', async () => {
     const begun = await begin(at.app, 'globex')
     const form = (text: string, relayState = begun.relayState) => ({
       SAMLResponse: text,
       RelayState: relayState,
     })
-    const begunToo = await begin(at.app, 'globex')
     // Longer than what waits: in the queue these would be the first to go, with 503.
     const refusals = await whileFull(async () => [
       await post(begun.client, begun.callbackUrl, form(posted(' '.repeat(300_000)), 'A'.repeat(43))),
-      await post(begun.client, begun.callbackUrl, form('<'.repeat(300_000))),
-      await post(begun.client, begun.callbackUrl, form('A'.repeat(800_000), begunToo.relayState)),
+      await post(begun.client, begun.callbackUrl, form('A'.repeat(800_000))),
     ])
     expect(refusals.map(({ status, text }) => [JSON.parse(text).error, status])).toEqual([
       ['attempt_unknown', 400],
-      ['answer_malformed', 400],
       ['answer_too_large', 413],
     ])
     await honest()

@@ -60,8 +60,18 @@ needs('P17: Two processes with PostgreSQL', database && cache && { database, cac
     )
   let stopped: { pid: number }[] = []
   const kill = async () => {
+    const serving = await backends()
     await db.close().catch(() => {})
     await services.database.stop('SIGKILL')
+    // A process of it notices only when it next waits, and may serve a whole sign-in until then.
+    for (const { pid } of serving) killed(pid)
+  }
+  const killed = (pid: number) => {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
   }
   const restart = async () => {
     await services.database.restart()

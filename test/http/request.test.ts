@@ -1,8 +1,11 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { Readable } from 'node:stream'
+import { inspect } from 'node:util'
 import express from 'express'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { readIncoming } from '../../lib/incoming.js'
 import { type App, expectRefused, expectSignedIn } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
 import { answer, begin, oidc, post, saml, startHonest } from './honest.js'
@@ -191,6 +194,22 @@ describe('bodies', () => {
       await expectRefused(app, client, refused, { code: 'answer_malformed', status: 400, message: /form/ })
     },
   )
+
+  it.each([
+    ['Application/XML; charset=ann@acme.example', '', 'got "application/xml"'],
+    ['ann@acme.example', '', 'got something else'],
+    ['application/json', 'ann@acme.example', 'the body is not JSON'],
+  ])('E10 of a body that cannot be read nothing is repeated, of type %s', async (type, body, told) => {
+    const request = Object.assign(Readable.from([Buffer.from(body)]), {
+      method: 'POST',
+      url: '/',
+      headers: { 'content-type': type },
+    })
+    const reading = readIncoming(request as never, performance.now() + 5_000, 'form or JSON')
+    const refused = inspect(await reading.catch((error: unknown) => error))
+    expect(refused).toContain(told)
+    expect(refused).not.toContain('ann@')
+  })
 
   it('of a hundred parameters all are read, of more none', async () => {
     const client = browser()

@@ -190,7 +190,7 @@ export const samlLimits: readonly Guard[] = [
     rule: 'S29',
     holds: 'the shortest answer is first, and those nobody asked for are last',
     in: 'strategies/saml-queue.ts',
-    find: 'one.unasked === other.unasked ? one.job.base64.length < other.job.base64.length : other.unasked',
+    find: 'one.unasked === other.unasked ? one.job.field.length < other.job.field.length : other.unasked',
     off: 'false && one !== other',
     by: load,
     named: 'S29 the queue',

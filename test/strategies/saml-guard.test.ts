@@ -191,7 +191,7 @@ describe('S27 what was encrypted', async () => {
     const stranger = await createSigningKey('stranger.example')
     const told = async (answer: string) => {
       const verdict = await verifyAnswer({
-        base64: Buffer.from(answer).toString('base64'),
+        field: Buffer.from(answer).toString('base64'),
         expected,
         signed: 'either',
         certificates: [key.certificate],
