@@ -174,6 +174,22 @@ describe('O14 whose accounts Microsoft signs in', () => {
       await expectRefused(app, agent, answered, { code: 'assertion_refused', status: 403 })
     }
   })
+
+  it.each([work, 'consumers'])(
+    'O14 tenant "%s", a token by its issuer that names another tenant is refused',
+    async (tenant) => {
+      await restart({ ...providers.microsoft, tenant } as SocialInput)
+      const own = tenant === work ? work : personal
+      const iss = `https://login.microsoftonline.com/${own}/v2.0`
+      const by = (tid: string): Person => ({ claims: { ...of(tid).claims, iss } })
+      const agent = browser()
+      const other = '66666666-eeee-4eee-8eee-666666666666'
+      const answered = await signIn(app, world, 'microsoft', by(other), agent)
+      const message = /"tenants"/
+      await expectRefused(app, agent, answered, { code: 'assertion_refused', status: 403, message })
+      await signedIn(app, world, 'microsoft', by(own), agent)
+    },
+  )
 })
 
 describe('O16 a recycled mailbox', () => {
@@ -324,21 +340,29 @@ describe('O19 which address of GitHub counts', () => {
 
   it('L05 a provider without a list of addresses verifies none', async () => {
     const { emailsEndpoint: _, ...silent } = providers.oauth2
+    const who = { profile: { id: 1, name: 'Alice', email: alice, verified: true, email_verified: true } }
     await restart(silent)
+    await expectUnverified('oauth2', who)
+    await restart({ ...silent, link: 'verified-email' })
     await existing()
     const before = await app.rows()
     const agent = browser()
-    const who = { profile: { id: 1, name: 'Alice', email: alice, verified: true, email_verified: true } }
     await expectProofAsked(app, agent, await signIn(app, world, 'oauth2', who, agent), before)
     expect((await signedIn(app, world, 'oauth2', { profile: { id: 2 } })).user.email).toBe(null)
+    await restart({ ...providers.oauth2, link: 'verified-email' })
+    const owner = await existing()
+    const listed = person('oauth2', 1, alice)
+    expect((await signedIn(app, world, 'oauth2', listed)).user.id).toBe(owner.user.id)
   })
 
   it('L05 an issuer whose flag is no proof verifies none', async () => {
+    const who = person('oidc', 1, alice)
     await restart({ ...providers.oidc, emailVerifiedIsProof: false })
+    await expectUnverified('oidc', who)
+    await restart({ ...providers.oidc, emailVerifiedIsProof: false, link: 'verified-email' })
     await existing()
     const before = await app.rows()
     const agent = browser()
-    const who = person('oidc', 1, alice)
     await expectProofAsked(app, agent, await signIn(app, world, 'oidc', who, agent), before)
     await restart(providers.oidc)
     expect((await signedIn(app, world, 'oidc', who)).user.email).toBe(alice)
