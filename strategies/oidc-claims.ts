@@ -6,7 +6,7 @@ import {
   JitError,
   type OidcConnection,
 } from '../lib/index.js'
-import { isEntra, isMultiTenant, type RelyingParty } from './oidc-party.js'
+import { isEntra, type RelyingParty } from './oidc-party.js'
 
 export type Claims = Readonly<Record<string, unknown>>
 
@@ -50,7 +50,6 @@ export function subjectOf(party: RelyingParty, claims: Claims): string {
   const { tenants } = party
   if (tenants && tenants !== 'any' && !tenants.some((tenant) => tenant.toLowerCase() === tid))
     return refuse(`the tenant ${tid} is not in "tenants"`)
-  if (isMultiTenant(party) && !tenants) return refuse('a multi-tenant issuer needs "tenants"')
   return `${tid}.${oid}`
 }
 

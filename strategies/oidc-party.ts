@@ -36,7 +36,7 @@ export const isEntra = ({ issuer }: Pick<RelyingParty, 'issuer'>) =>
   URL.canParse(issuer) && entraHosts.has(new URL(issuer).hostname)
 
 /** An Entra issuer that signs in people of any tenant. */
-export const isMultiTenant = (party: RelyingParty) =>
+const isMultiTenant = (party: RelyingParty) =>
   isEntra(party) && /^\/(?:common|organizations|consumers)(?:\/|$)/.test(new URL(party.issuer).pathname)
 
 /** The second argument of a strategy's `check`. */

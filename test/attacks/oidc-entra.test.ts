@@ -1,5 +1,5 @@
 import type { JWTPayload } from 'jose'
-import { staticDirectory } from 'passport-jit'
+import { type OidcConnection, staticDirectory } from 'passport-jit'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   type App,
@@ -129,6 +129,20 @@ describe('O12 who somebody is in Entra', () => {
     },
   )
 
+  it.each<[string, unknown]>([
+    ['missing', undefined],
+    ['null', null],
+    ['empty', ''],
+    ['a name', 'acme.example'],
+    ['in capitals', tenants.acme.toUpperCase()],
+    ['a list', [tenants.acme]],
+  ])('O12 a tid that is %s is nobody’s, even where the issuer is one tenant’s own', async (_name, tid) => {
+    await start({ issuer: single })
+    const { client, answer } = await arrive(tenants.acme, { ...alice, tid })
+    await expectRefused(app, client, answer, { code: 'assertion_refused', status: 403, message: /"tid"/ })
+    await arrives(tenants.acme, alice)
+  })
+
   it('O12 without xms_edov a listed tenant and a vouched domain suffice', async () => {
     await start({ issuer: single })
     expect((await arrives(tenants.acme, alice)).email).toBe('alice@acme.example')
@@ -168,6 +182,36 @@ describe('O14 configuration', () => {
     expect(directory({})).toThrowError(expect.objectContaining({ code: 'config_invalid' }))
     expect(directory({ tenants: [] })).toThrowError(expect.objectContaining({ code: 'config_invalid' }))
     expect(directory({ tenants: [tenants.acme] })).not.toThrow()
+  })
+
+  it('O14 so is one of a national cloud, of which the schema knows nothing', async () => {
+    const issuer = 'https://login.microsoftonline.us/organizations/v2.0'
+    await expect(start({ issuer })).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: expect.stringContaining('tenants'),
+    })
+    await start({ issuer, tenants: [tenants.acme] })
+  })
+
+  it('O14 an entry that no schema saw signs nobody in by a multi-tenant issuer without tenants', async () => {
+    const connections = [oidcConnection('acme', { issuer: organizations }, { tenants: [tenants.acme] })]
+    const directory = staticDirectory({ organizations: twoOrganizations!, connections })
+    const listed = (await directory.connection('acme')) as OidcConnection
+    const { tenants: _, ...open } = listed
+    let entry: OidcConnection = listed
+    app = await startApp({
+      directory: { ...directory, connection: async () => entry },
+      fetch: microsoft.fetch,
+    })
+    const client = browser()
+    const underWay = (await client.go(app.start('acme'))).location!
+    entry = open
+    const expected = { code: 'config_invalid', status: 500, message: /tenants/ } as const
+    await expectRefused(app, client, await client.go(app.start('acme')), expected)
+    const answer = await client.go(microsoft.answer(underWay, tenants.evil, mallory))
+    await expectRefused(app, client, answer, expected)
+    entry = listed
+    await arrives(tenants.acme, alice)
   })
 
   it('O14 tenants for an issuer that has none is refused at start', async () => {

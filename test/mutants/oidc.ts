@@ -15,7 +15,8 @@ export const oidc: readonly Guard[] = [
     in: flow,
     find: 'expectedState: attempt.id,',
     off: "expectedState: current.searchParams.get('state') ?? client.skipStateCheck,",
-    by: ['attacks/oidc'],
+    by: ['strategies/oidc'],
+    named: 'an answer is refused whose state is not the attempt’s',
   },
   {
     rule: 'O02',
@@ -259,17 +260,7 @@ export const oidc: readonly Guard[] = [
     in: party,
     find: 'if (isMultiTenant(party) && !tenants)',
     off: 'if (false)',
-    by: entra,
-    also: {
-      why: 'A directory may hold entries that no schema saw, so both strategy and sign-in ask again.',
-      edits: [
-        {
-          in: claims,
-          find: 'if (isMultiTenant(party) && !tenants)',
-          off: 'if (false)',
-        },
-      ],
-    },
+    by: [...entra, 'strategies/oidc'],
   },
   {
     rule: 'O14',
