@@ -1,5 +1,7 @@
+import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { exportSPKI, type JWTPayload, SignJWT } from 'jose'
+import { JitError } from 'passport-jit'
 import { describe, expect, it } from 'vitest'
 import { expectRefused, expectSignedIn, signIn, untilCallback } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
@@ -11,6 +13,8 @@ const at = scene({
   attributes: { email: 'email', name: 'name', groups: 'groups' },
   groups: { mode: 'sync', map: { admins: ['admin'] } },
 })
+
+type Json = Record<string, unknown>
 
 const second = () => Math.floor(Date.now() / 1000)
 const without = (claims: JWTPayload, name: string) => {
@@ -163,6 +167,64 @@ describe('O07 issuer and subject', () => {
   ])('O07 %s is refused', (_name, wrong, message) =>
     refused((claims) => ({ ...claims, ...wrong() }), message),
   )
+})
+
+describe('O07 what a refusal tells of the token', () => {
+  /** The log line of a sign-in whose claims were changed. */
+  async function logged(change: (claims: JWTPayload) => JWTPayload, message: RegExp) {
+    await refused(change, message)
+    return at.app.log.find((line) => line.code === 'assertion_refused')!.message
+  }
+
+  it('O07 the audience and who it should be, for the operator', async () => {
+    const line = await logged((claims) => ({ ...claims, aud: 'another-app' }), /aud/)
+    expect(line).toContain('aud is "another-app", expected "client-acme"')
+  })
+
+  it('O07 of the nonce that it was another, and neither of the two', async () => {
+    let own: unknown
+    const line = await logged((claims) => {
+      own = claims.nonce
+      return { ...claims, nonce: 'a-nonce-of-another' }
+    }, /"nonce"/)
+    expect(own).toMatch(/^[\w-]{43}$/)
+    expect(line).not.toContain(own)
+    expect(line).not.toContain('a-nonce-of-another')
+  })
+})
+
+describe('O22 what an error holds', () => {
+  it.each<[string, (response: Json) => Json, RegExp]>([
+    ['a response without an ID token', ({ id_token: _, ...response }) => response, /id_token/],
+    ['a lifetime that is none', (response) => ({ ...response, expires_in: 'soon' }), /expires_in/],
+  ])('O22 of %s no token is in it, however deep an app prints it', async (_name, change, message) => {
+    let issued: Json = {}
+    at.acme.faults.token = (response) => {
+      issued = response
+      return change(response)
+    }
+    const client = browser()
+    const answer = await signIn(at.app, 'acme', 'alice', client)
+    await expectRefused(at.app, client, answer, { code: 'assertion_refused', status: 403, message })
+    expectNoneOf([issued.access_token, issued.id_token])
+    at.acme.honest()
+    await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('O22 of a token for another no claim of the person is in it', async () => {
+    const email = 'somebody.else@acme.example'
+    await refused((claims) => ({ ...claims, aud: 'another-app', email }), /aud/)
+    expectNoneOf([email])
+  })
+
+  function expectNoneOf(secrets: unknown[]) {
+    expect(at.app.errors).toEqual([expect.any(JitError)])
+    const printed = inspect(at.app.errors, { depth: Number.POSITIVE_INFINITY, showHidden: true })
+    for (const secret of secrets) {
+      expect(secret).toMatch(/.{10}/)
+      expect(printed).not.toContain(secret)
+    }
+  }
 })
 
 describe('O09 time', () => {

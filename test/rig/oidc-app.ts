@@ -61,6 +61,7 @@ async function build(
   options: AppOptions,
 ) {
   const log: LogEntry[] = []
+  const errors: unknown[] = []
   const now = options.now ?? Date.now
   const { organizations = twoOrganizations, connections = [] } = options
   const sessions = new session.MemoryStore()
@@ -92,6 +93,11 @@ async function build(
     if (req.user) res.json({ user: req.user, jit: req.jit })
     else res.status(401).json({ error: 'nobody' })
   })
+  const noted: express.ErrorRequestHandler = (error, _req, _res, next) => {
+    errors.push(error)
+    next(error)
+  }
+  app.use(noted)
   app.use(jit.errorPage())
   await jit.ready()
 
@@ -102,6 +108,8 @@ async function build(
     store,
     sessions,
     log,
+    /** What an error handler of the app's own gets. */
+    errors,
     callback: (connection: string) => `${server.origin}/auth/sso/${connection}/callback`,
     start: (connection: string) => `${server.origin}/auth/sso/${connection}`,
     me: async (client: Browser) => (await client.go(`${server.origin}/me`)).status,
