@@ -496,6 +496,18 @@ describe('O21 in a sign-in', () => {
     },
   )
 
+  it.each(['authorization_endpoint', 'token_endpoint', 'jwks_uri'])(
+    'a document whose %s is plain http sends nobody away',
+    async (endpoint) => {
+      const address = `idp.example:${at.secure.port}/elsewhere`
+      const { client, begun } = await start({ document: { [endpoint]: `http://${address}` } })
+      const message = new RegExp(`"${endpoint}" of https://idp\\.example:\\d+ is plain http`)
+      await expectRefused(app, client, begun, { ...expected, message })
+      await app.close()
+      expect((await start({ document: { [endpoint]: `https://${address}` } })).begun.status).toBe(302)
+    },
+  )
+
   it('an issuer that calls itself another is refused', async () => {
     const { client, begun } = await start({ document: { issuer: 'https://login.example' } })
     await expectRefused(app, client, begun, { ...expected, message: /login\.example/ })

@@ -196,7 +196,8 @@ export const oidc: readonly Guard[] = [
     in: issuer,
     find: 'found?.version === party.version &&',
     off: 'found !== undefined &&',
-    by: ['strategies/oidc', 'attacks/oidc-keys', 'attacks/outbound'],
+    by: ['strategies/oidc'],
+    named: 'what is remembered of issuers',
   },
   {
     rule: 'O10',
@@ -212,7 +213,8 @@ export const oidc: readonly Guard[] = [
     in: issuer,
     find: 'if (known.size > issuerDefaults.issuers)',
     off: 'if (false)',
-    by: ['strategies/oidc', 'attacks/oidc-keys'],
+    by: ['strategies/oidc'],
+    named: 'what is remembered of issuers',
   },
   {
     rule: 'O21',

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { JitError, type OidcConnection, staticDirectory } from 'passport-jit'
+import { JitError, type OidcConnection, type Services, staticDirectory } from 'passport-jit'
 import { memoryOnce } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { describe, expect, it } from 'vitest'
+import { issuerDefaults } from '../../strategies/oidc-issuer.js'
 import {
   clientOf,
   expectRefused,
@@ -170,6 +171,60 @@ describe('discovery', () => {
     expect(new Set(ids).size).toBe(20)
     expect(at.app.jit.refusals()).toEqual({ idp_unreachable: 20 })
     expect(at.app.log.map((line) => line.correlationId).toSorted()).toEqual(ids.toSorted())
+  })
+})
+
+describe('what is remembered of issuers', () => {
+  /** A strategy at issuers that answer for discovery alone; `asked` are their hosts. */
+  function remembering() {
+    const strategy = oidcStrategy()
+    const asked: string[] = []
+    const services = {
+      fetch: async (url: string) => {
+        const { origin: issuer, host } = new URL(url)
+        asked.push(host)
+        return Response.json({
+          ...{ issuer, authorization_endpoint: issuer, token_endpoint: issuer, jwks_uri: issuer },
+          id_token_signing_alg_values_supported: ['RS256'],
+        })
+      },
+      now: Date.now,
+      random: (size: number) => new Uint8Array(size),
+      callbackUrl: 'https://app.example/cb',
+    } as unknown as Services
+    /** The host that somebody is sent to. */
+    const sentTo = async (id: string, issuer: string) => {
+      const connections = [oidcConnection(id, { issuer }, { allowInsecureRequests: false })]
+      const directory = staticDirectory({ organizations: twoOrganizations!, connections })
+      const entry = (await directory.connection(id)) as OidcConnection
+      const { redirect } = await strategy.begin(entry, 'attempt', services)
+      return new URL(redirect).host
+    }
+    return { sentTo, asked }
+  }
+
+  it('a connection that moved to another issuer sends people there at once', async () => {
+    const { sentTo, asked } = remembering()
+    expect(await sentTo('acme', 'https://old.example')).toBe('old.example')
+    expect(await sentTo('acme', 'https://old.example')).toBe('old.example')
+    expect(asked).toEqual(['old.example'])
+    expect(await sentTo('acme', 'https://new.example')).toBe('new.example')
+    expect(asked).toEqual(['old.example', 'new.example'])
+  })
+
+  it('so many at most: the one longest unused is asked again, and no other', async () => {
+    const { sentTo, asked } = remembering()
+    const visit = (index: number) => sentTo(`c${index}`, `https://idp${index}.example`)
+    for (let index = 0; index < issuerDefaults.issuers; index++) await visit(index)
+    await visit(0)
+    expect(asked).toHaveLength(issuerDefaults.issuers)
+    await visit(issuerDefaults.issuers)
+    asked.length = 0
+    await visit(0)
+    await visit(2)
+    expect(asked).toEqual([])
+    await visit(1)
+    expect(asked).toEqual(['idp1.example'])
   })
 })
 
