@@ -317,6 +317,16 @@ export const social: readonly Guard[] = [
     find: "if (typeof subject !== 'string') return refuse(",
     off: 'if (false) return refuse(',
     by: ['strategies/social-passport', ...addresses],
+    also: {
+      why: 'No strategy may make an identity without a subject; this one says what the mapping returned instead.',
+      edits: [
+        {
+          in: 'lib/identity.ts',
+          find: "if (typeof value !== 'string' || value.trim() === '') refuse(`the ${key} is empty`)",
+          off: "if (typeof value !== 'string') continue\n    if (value.trim() === '') refuse(`the ${key} is empty`)",
+        },
+      ],
+    },
   },
   {
     rule: 'O22',

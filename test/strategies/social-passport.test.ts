@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { JitError } from 'passport-jit'
 import { fromPassport, socialStrategy } from 'passport-jit/strategies/social'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -128,6 +129,43 @@ describe.each(kinds)('a Passport strategy %s', (_kind, make) => {
   })
 })
 
+describe('the answer that it is shown', () => {
+  it('O01 is the one of the attempt: a form that names another in its address is refused', async () => {
+    const agent = browser()
+    const [first, second] = [await begin(app, 'twitterish', agent), await begin(app, 'twitterish', agent)]
+    const back = world.arrive(first.href, ann)
+    const posted = ({ searchParams }: URL) =>
+      agent.go(`${app.callback('twitterish')}?${back}`, {
+        method: 'POST',
+        body: new URLSearchParams({ state: searchParams.get('state')! }),
+      })
+    const requests = world.requests.length
+    const refused = await posted(second)
+    await expectRefused(app, agent, refused, { code: 'idp_refused', status: 403, message: /verify.*state/ })
+    expect(world.requests).toHaveLength(requests)
+    // From a form, it ends with a GET of ours.
+    expect((await agent.go((await posted(first)).location!)).status).toBe(303)
+    expect(await app.me(agent)).toBe(200)
+  })
+
+  it.each(['code', 'anything'])('O01 has no %s twice, whichever of them is right', async (name) => {
+    const agent = browser()
+    for (const where of ['before', 'behind']) {
+      const back = world.arrive((await begin(app, 'twitterish', agent)).href, ann)
+      const right = [name, back.get(name) ?? 'right'] as const
+      back.delete(name)
+      const twice = where === 'before' ? [[name, 'x'], right] : [right, [name, 'x']]
+      for (const [key, value] of twice) back.append(key!, value!)
+      const answered = await agent.go(`${app.callback('twitterish')}?${back}`)
+      const refusal = { code: 'answer_malformed', status: 400, message: /2 times/ } as const
+      await expectRefused(app, agent, answered, refusal)
+    }
+    const back = world.arrive((await begin(app, 'twitterish', agent)).href, ann)
+    back.set(name, back.get(name) ?? 'right')
+    expect((await agent.go(`${app.callback('twitterish')}?${back}`)).status).toBe(303)
+  })
+})
+
 describe('what its profile is worth', () => {
   it.each([undefined, null, false, 'true', 1, {}])('emailVerified %j verifies nothing', async (confirmed) => {
     await signedIn(app, world, 'twitterish', profile(1, 'ann@gmail.com', { confirmed }))
@@ -195,6 +233,28 @@ describe('what it says no to', () => {
     const agent = browser()
     const answered = await signIn(app, world, 'twitterish', ann, agent)
     await expectRefused(app, agent, answered, { code: 'idp_refused', status: 403, message: /not you/ })
+  })
+
+  it('O22 of an error that holds the access token, the token is in none that the app gets', async () => {
+    let token = ''
+    await restart(
+      (options) =>
+        new TwitterishStrategy(options, (access, _r, _p, done) => {
+          token = access
+          const headers = { authorization: `Bearer ${access}` }
+          done(Object.assign(new Error('nobody at the directory'), { config: { headers } }))
+        }),
+    )
+    const agent = browser()
+    const answered = await signIn(app, world, 'twitterish', ann, agent)
+    const message = /nobody at the directory/
+    await expectRefused(app, agent, answered, { code: 'answer_malformed', status: 400, message })
+    expect(app.errors).toEqual([expect.any(JitError)])
+    const printed = inspect(app.errors, { depth: Number.POSITIVE_INFINITY, showHidden: true })
+    expect(token).toMatch(/^access-/)
+    expect(printed).not.toContain(token)
+    await restart((options) => new TwitterishStrategy(options, verify))
+    await signedIn(app, world, 'twitterish', ann)
   })
 
   it('a provider that fails is 503, and its answer is in no log', async () => {
