@@ -394,6 +394,7 @@ export const storesSql: readonly Guard[] = [
     find: "client.on('error', heard)",
     off: '',
     by: onPostgres,
+    crashes: true,
   },
   {
     rule: 'P17',
