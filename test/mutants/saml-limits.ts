@@ -64,22 +64,6 @@ export const samlLimits: readonly Guard[] = [
     by: ['strategies/saml-guard'],
   },
   {
-    rule: 'S30',
-    holds: 'characters that XML does not allow are refused in text, where a reference wrote them',
-    in: xml,
-    find: "if (illegal.test(piece.replaceAll('\\r', ''))) throw",
-    off: 'if (false) throw',
-    by: ['strategies/saml-guard'],
-  },
-  {
-    rule: 'S30',
-    holds: 'characters that XML does not allow are refused in attributes, where a reference wrote them',
-    in: xml,
-    find: "if (illegal.test(value.replaceAll('\\r', ''))) throw",
-    off: 'if (false) throw',
-    by: ['strategies/saml-guard'],
-  },
-  {
     rule: 'S08',
     holds: 'no attribute stands twice',
     in: xml,
