@@ -134,8 +134,7 @@ function judge(guard: Guard, { failed, timedOut, problems, late }: Result): Verd
     const why = timedOut[0] ? `it hangs in ${timedOut[0]}` : 'it hangs'
     return guard.hangs ? { word: 'killed', why } : { word: 'broken', why }
   }
-  if (problems[0]) return { word: guard.crashes ? 'killed' : 'broken', why: problems[0] }
-  return { word: 'SURVIVED', why: guard.by.join(', ') }
+  return problems[0] ? { word: 'broken', why: problems[0] } : { word: 'SURVIVED', why: guard.by.join(', ') }
 }
 
 function report(found: ReadonlyMap<Chosen, Verdict>): boolean {

@@ -393,8 +393,7 @@ export const storesSql: readonly Guard[] = [
     in: 'stores/postgres-statement.ts',
     find: "client.on('error', heard)",
     off: '',
-    by: onPostgres,
-    crashes: true,
+    by: ['stores/postgres-farewell'],
   },
   {
     rule: 'P17',
