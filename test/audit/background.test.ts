@@ -72,6 +72,24 @@ describe('One round', () => {
     expect(done).toEqual(['sound', 'sound', 'sound'])
   })
 
+  test('that fails in one part at once ends when the slowest other has', async () => {
+    const done: string[] = []
+    const broken: Job = { name: 'broken', run: () => Promise.reject(new Error('the store is away')) }
+    // By then whatever does not wait has failed.
+    const late: Job = {
+      name: 'late',
+      run: async () => {
+        await new Promise((resolve) => setImmediate(resolve))
+        done.push('late')
+        return {}
+      },
+    }
+    await expect(background(idle, [broken, late], ports().ports).runOnce()).rejects.toThrow(
+      'the store is away',
+    )
+    expect(done).toEqual(['late'])
+  })
+
   test('waits until the store can be used', async () => {
     let prepared = false
     const ready = async () => {
