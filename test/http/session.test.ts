@@ -121,6 +121,32 @@ describe('the session', () => {
     expect(await own.me(client)).toBe(401)
     await own.close()
   })
+
+  it('N04 keeps who was signed in by the kit, and no user of another making, not even for who has a session', async () => {
+    const own = await startHonest({
+      store: app.store,
+      mount: (server, jit) => {
+        server.use(jit.routes())
+        server.get('/again', (req, res, next) => {
+          req.login(req.user!, (error) => (error ? next(error) : res.end('kept')))
+        })
+        server.get('/as-somebody', (req, res, next) => {
+          const { id } = req.user!
+          req.login({ id } as Express.User, (error) => (error ? next(error) : res.end('kept')))
+        })
+      },
+    })
+    const client = await signedIn(own)
+    const before = await own.rows()
+    expect((await client.go(`${own.origin}/again`)).text).toBe('kept')
+    expect(await own.me(client)).toBe(200)
+    const refused = await client.go(`${own.origin}/as-somebody`)
+    expect([refused.status, refused.json().error]).toEqual([500, 'session_missing'])
+    expect(await own.me(client)).toBe(401)
+    expect(Object.values(await sessionsOf(own)).filter((entry) => entry.passport?.user)).toEqual([])
+    expect(await own.rows()).toEqual(before)
+    await own.close()
+  })
 })
 
 describe('sign-out', () => {
