@@ -147,6 +147,25 @@ describe('the session', () => {
     expect(await own.rows()).toEqual(before)
     await own.close()
   })
+
+  it('P17 that cannot be read is an error in time, and goes on when it can be', async () => {
+    let hangs = false
+    const own = await startHonest({
+      store: {
+        ...app.store,
+        user: (id) => (hangs ? new Promise(() => {}) : app.store.user(id)),
+      },
+    })
+    const client = await signedIn(own)
+    expect(await own.me(client)).toBe(200)
+    hangs = true
+    const refused = await client.go(`${own.origin}/me`, { signal: AbortSignal.timeout(9_000) })
+    expect([refused.status, refused.json().error]).toEqual([503, 'unavailable'])
+    expect(own.log.at(-1)).toMatchObject({ code: 'unavailable', message: expect.stringMatching(/session/) })
+    hangs = false
+    expect(await own.me(client)).toBe(200)
+    await own.close()
+  })
 })
 
 describe('sign-out', () => {

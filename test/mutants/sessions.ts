@@ -195,7 +195,6 @@ export const sessions: readonly Guard[] = [
     find: 'within(ports.until(req) - performance.now(), user).then(',
     off: 'user.then(',
     by: own,
-    hangs: true,
   },
   {
     rule: 'S05',
