@@ -110,6 +110,18 @@ describe('A limiter', () => {
     expect([refused.status, JSON.parse(refused.text).error]).toEqual([503, 'unavailable'])
   })
 
+  test('that does not answer closes the door in time, until it answers again', async () => {
+    let hangs = true
+    const consume = () => (hangs ? new Promise(() => {}) : Promise.resolve())
+    app = await startHonest({ limits: { starts: { consume } } })
+    const client = browser()
+    const refused = await client.go(app.start('acme'), { signal: AbortSignal.timeout(4_000) })
+    expect([refused.status, JSON.parse(refused.text).error]).toEqual([503, 'unavailable'])
+    expect(app.log.at(-1)?.message).toMatch(/limits\.starts/)
+    hangs = false
+    expect((await answer(app, client, await begin(app, client))).status).toBe(303)
+  })
+
   test('that is none fails at start and names its key', () => {
     const options = {
       baseUrl: 'http://localhost',

@@ -292,8 +292,7 @@ export const signIn: readonly Guard[] = [
     in: 'lib/limits.ts',
     find: "await within(limiterWait, Promise.resolve(limits[name].consume(key)), 'it did not answer in time')",
     off: 'await limits[name].consume(key)',
-    by: ['http/limits', 'fuzz/requests'],
-    hangs: true,
+    by: ['http/limits'],
   },
   {
     rule: 'S29',
