@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { readIncoming } from '../../lib/incoming.js'
 import { type App, expectRefused, expectSignedIn } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
-import { answer, begin, oidc, post, saml, startHonest } from './honest.js'
+import { answer, begin, honest, oidc, post, saml, startHonest } from './honest.js'
 
 let app: App
 beforeEach(async () => {
@@ -348,6 +348,26 @@ describe('a strategy that misbehaves', () => {
     const state = await begin(app, client)
     await expectRefused(app, client, await answer(app, client, state, 'acme', more), { code, status })
     await expectSignedIn(app, client, await answer(app, client, await begin(app, client)))
+  })
+
+  it('L10 gives a copy of what it proved: refused, and put on no ticket, from which it would come proved', async () => {
+    let copies = true
+    const strategy = honest('saml')
+    const copying = {
+      ...strategy,
+      complete: async (...args: Parameters<typeof strategy.complete>) => {
+        const proved = await strategy.complete(...args)
+        return copies ? ({ ...proved } as typeof proved) : proved
+      },
+    }
+    const own = await startHonest({ strategies: [honest('oidc'), copying] })
+    const client = browser()
+    const refused = await post(own, { state: await begin(own, client, 'acme-saml') })
+    await expectRefused(own, client, refused, { code: 'identity_unproven', status: 500 })
+    copies = false
+    const posted = await post(own, { state: await begin(own, client, 'acme-saml') })
+    await expectSignedIn(own, client, await client.go(posted.location!))
+    await own.close()
   })
 
   it('that never answers is given up in time', async () => {
