@@ -311,7 +311,28 @@ describe('piece by piece', () => {
     })
     const client = browser()
     const refused = await client.go(`${own.origin}/in`)
+    const message = /put jit\.authenticate\(\) .* before it/
+    await expectRefused(own, client, refused, { code: 'identity_unproven', status: 500, message })
+    await own.close()
+  })
+
+  it('L10 provision() takes what a strategy proved, not a copy of it', async () => {
+    let copies = true
+    const own = await startHonest({
+      mount: (server, jit) => {
+        server.use(path, jit.authenticate({ connection: 'acme', callback: path }))
+        server.use(path, (req, _res, next) => {
+          if (copies) req.assertedIdentity = { ...req.assertedIdentity } as never
+          next()
+        })
+        server.use(path, jit.provision(), land)
+      },
+    })
+    const client = browser()
+    const refused = await over(own, client)
     await expectRefused(own, client, refused, { code: 'identity_unproven', status: 500 })
+    copies = false
+    await expectSignedIn(own, client, await over(own, client))
     await own.close()
   })
 })
