@@ -64,10 +64,21 @@ describe('Starts of sign-ins', () => {
   })
 
   test('are counted by network, for one machine can have a whole IPv6 network', async () => {
-    const keys: string[] = []
-    app = await startHonest({ limits: { starts: { consume: async (key: string) => keys.push(key) } } })
-    await begin(app, browser())
-    expect(keys).toEqual(['127.0.0.1'])
+    app = await startHonest({
+      limits: { starts: points(1) },
+      mount: (server, jit) => {
+        server.set('trust proxy', 1)
+        server.use(jit.routes())
+      },
+    })
+    const start = async (ip: string) =>
+      (await browser().go(app.start('acme'), { headers: { 'x-forwarded-for': ip } })).status
+    expect(await start('2001:db8:7:7::1')).toBe(302)
+    expect(await start('2001:DB8:7:7:ffff::2')).toBe(429)
+    expect(await start('2001:db8:7:8::1')).toBe(302)
+    expect(await start('203.0.113.7')).toBe(302)
+    expect(await start('::ffff:203.0.113.7')).toBe(429)
+    expect(await start('::ffff:203.0.113.8')).toBe(302)
   })
 })
 

@@ -337,7 +337,7 @@ export const signIn: readonly Guard[] = [
     in: 'lib/limits.ts',
     find: 'if (!isIP(plain)) return plain',
     off: 'return plain',
-    by: ['http/limits', 'attacks/email'],
+    by: ['http/limits', 'strategies/email'],
   },
   {
     rule: 'E09',
