@@ -437,3 +437,42 @@ describe('a refusal', () => {
     }
   })
 })
+
+describe('no answer of the kit', () => {
+  it('E10 is kept by caches, whether it begins, ends or refuses a sign-in', async () => {
+    const client = browser()
+    const form = (path: string, fields = {}) =>
+      client.go(app.origin + path, { method: 'POST', body: new URLSearchParams(fields) })
+    const begun = await client.go(app.start('acme'))
+    const state = new URL(begun.location!).searchParams.get('state')!
+    const ended = await answer(app, client, state)
+    const posted = await post(app, { state: await begin(app, client, 'acme-saml') })
+    const answers = {
+      begun,
+      ended,
+      again: await answer(app, client, state),
+      posted,
+      redeemed: await client.go(posted.location!),
+      discovered: await form('/auth/discover', { email: 'alice@acme.example' }),
+      method: await client.go(app.start('acme'), { method: 'DELETE' }),
+      out: await form('/auth/logout'),
+    }
+    const told = Object.entries(answers).map(([name, { status, headers }]) => [
+      name,
+      status,
+      headers.get('cache-control'),
+    ])
+    expect(told).toEqual([
+      ['begun', 302, 'no-store'],
+      ['ended', 303, 'no-store'],
+      ['again', 400, 'no-store'],
+      ['posted', 303, 'no-store'],
+      ['redeemed', 303, 'no-store'],
+      ['discovered', 200, 'no-store'],
+      ['method', 405, 'no-store'],
+      ['out', 303, 'no-store'],
+    ])
+    // What is the app's own is left to it.
+    expect((await client.go(`${app.origin}/me`)).headers.get('cache-control')).toBeNull()
+  })
+})
