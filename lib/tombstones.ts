@@ -41,7 +41,9 @@ export function weighTombstones(
   },
 ): Removals {
   const { user, claimed, organization, member, trusted } = about
-  const address = trusted ? identity.email!.address : null
+  const asserted = trusted ? identity.email!.address : null
+  // An account that is known by its subject has the address it took, whatever its IdP says today.
+  const address = !user || claimed || user.verifiedEmail === asserted ? asserted : null
   // Whoever is known here was not removed; what is claimed was never anybody's.
   const hashes =
     user && !claimed

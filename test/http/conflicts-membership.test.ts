@@ -153,6 +153,32 @@ describe('pending invitation', () => {
     expect((await at.me()).jit).toMatchObject({ outcome: 'unchanged' })
   })
 
+  test.each([
+    ['who has an account', true],
+    ['who was never here', false],
+  ])('of somebody %s: not for whose IdP says that address today', async (_, here) => {
+    await start()
+    const { admin } = at.app.jit
+    const { user } = await at.me()
+    await admin.remove({ by, user: user.id, organization: 'o' })
+    if (here) await at.me(bob, { connection: 'e' })
+    at.pass(1_000)
+    await admin.invite({ by, organization: 'o', email: bob.email, role: 'owner' })
+    const other = await at.me({ email: bob.email })
+    expect(other.user).toMatchObject({ id: user.id, email: alice, memberships: [] })
+    const { jit, user: own } = await at.me(bob)
+    expect(jit).toMatchObject({ joined: ['o'], granted: expect.arrayContaining(['owner']) })
+    expect(own.email).toBe(bob.email)
+  })
+
+  test('of an address that is adopted: from then on theirs', async () => {
+    await start({ c: { adoptEmail: true, jit: { create: true, join: false } } })
+    const { user } = await at.me()
+    await at.app.jit.admin.invite({ by, organization: 'o', email: bob.email, role: 'viewer' })
+    expect((await at.me({ email: bob.email })).user).toMatchObject({ id: user.id, email: bob.email })
+    expect((await at.me({ email: bob.email })).jit).toMatchObject({ joined: ['o'], granted: ['viewer'] })
+  })
+
   test('an expired one is nothing', async () => {
     await start({ c: { jit: { create: false } } })
     await at.app.jit.admin.invite({ by, organization: 'o', email: alice, role: 'viewer', expiresIn: 60_000 })

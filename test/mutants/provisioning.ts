@@ -125,6 +125,14 @@ export const provisioning: readonly Guard[] = [
   },
   {
     rule: 'L12',
+    holds: 'an invitation is for the account’s own address, whatever its IdP says today',
+    in: tombstones,
+    find: '!user || claimed || user.verifiedEmail === asserted ? asserted : null',
+    off: 'asserted',
+    by: ['http/conflicts-membership'],
+  },
+  {
+    rule: 'L12',
     holds: 'an invitation ends',
     in: tombstones,
     find: 'invitation.expiresAt > now &&',
