@@ -36,9 +36,10 @@ const looks: Readonly<Record<string, RegExp>> = {
 /** Where an address names a person to somebody who was not told it. */
 const address = /[\w.!#$%&'*+/=?^`{|}~-]+@(?:[\w-]+\.)+[\w-]{2,}/g
 
-/** What may stand there: an example in words, and what whoever is refused typed into the form that they have back. */
+/** What may stand there: an example in words, and what a person typed, said back to them. */
 const harmless: Partial<Record<Channel, RegExp>> = {
-  output: /such as (?:smtp:\/\/user:password@|\w+ <no-reply@)[\w.]+/g,
+  output:
+    /such as (?:smtp:\/\/user:password@|\w+ <no-reply@)[\w.]+|(?:unknown command|unknown option|argument) '[^']*'/g,
   refusal: /name="email" value="[^"]*"/g,
 }
 

@@ -208,7 +208,10 @@ export function bytesOf(request: Request, session: string): Buffer {
     ...(bodiless(method) ? [] : [`Content-Type: ${content.type}`]),
     ...headers.map(([name, value]) => `${name}: ${value}`),
   ].map((line) => `${line.replace(/[\r\n]/g, ' ')}\r\n`)
-  const rest = bodiless(method) ? ['\r\n'] : framings[framing](Buffer.from(content.body))
+  // Node waits for a body that was announced, and Express for all of the request before it says 404.
+  const announced = headers.some(([name, value]) => name === 'Transfer-Encoding' && value === 'chunked')
+  const none = announced ? ['\r\n0\r\n\r\n'] : ['\r\n']
+  const rest = bodiless(method) ? none : framings[framing](Buffer.from(content.body))
   return Buffer.concat([...lines, ...rest].map((part) => Buffer.from(part)))
 }
 

@@ -60,7 +60,7 @@ describe('IdP metadata', () => {
     [
       'HTML',
       '<html><body>Sign in</body></html>',
-      /expected SAML metadata with an EntityDescriptor, got <html>/,
+      /expected SAML metadata with an EntityDescriptor, got "html"/,
     ],
     ['the metadata of a service provider', serviceProvider, /it describes no identity provider/],
     [
