@@ -40,7 +40,7 @@ const address = /[\w.!#$%&'*+/=?^`{|}~-]+@(?:[\w-]+\.)+[\w-]{2,}/g
 const harmless: Partial<Record<Channel, RegExp>> = {
   output:
     /such as (?:smtp:\/\/user:password@|\w+ <no-reply@)[\w.]+|(?:unknown command|unknown option|argument) '[^']*'/g,
-  refusal: /name="email" value="[^"]*"/g,
+  refusal: /name="email" value="[^"]*"|<pre>Cannot [A-Z]+ [^<]*<\/pre>/g,
 }
 
 /** What is wrong with a configuration is told in its own words, to whoever wrote it. */
