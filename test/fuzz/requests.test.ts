@@ -115,7 +115,7 @@ describe('O01, O03, S29: several sign-ins under way', () => {
               const made = scene.sessions().filter((id) => !before.includes(id))
               expect([answer.status === 303, made.length]).toEqual([good, good ? 1 : 0])
               one.kept = false
-              // Who brings what another browser took away or let lapse is told of no cookie to forget.
+              // Only an attempt that is still there names the cookie to clear.
               if (good) one.cookie = false
             }
             const held = clients.map((client) => [...client.cookies(origin).keys()])
