@@ -169,8 +169,9 @@ needs('PostgreSQL and Redis', postgres && redis && { postgres, redis }, (servers
       expect(happened('sign-ins', 'signed in')).toBeGreaterThan(raged * 5)
       expect(happened('sign-ins', 'calm, settled')).toBeGreaterThan(raged)
       expect(scene.counts.edits.size).toBeGreaterThan(8)
-      // A crowd of eight for three seats: some have one and some have none.
-      expect(happened('rush', 'signed in')).toBeGreaterThan(raged)
+      // A crowd of eight for three seats: some have one and some have none. In a long run who is suspended keeps
+      // more and more of them.
+      expect(happened('rush', 'signed in')).toBeGreaterThan(Math.min(raged, 4))
       if (raged > 2) expect(happened('rush', 'seats_full')).toBeGreaterThan(0)
       if (raged * faultsInAStorm >= everyKind.length) expect(scene.counts.faults.size).toBe(everyKind.length)
     })
