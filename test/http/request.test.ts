@@ -5,7 +5,9 @@ import { inspect } from 'node:util'
 import express from 'express'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { asJitError } from '../../lib/errors.js'
 import { readIncoming } from '../../lib/incoming.js'
+import { single } from '../../lib/strategy.js'
 import { type App, expectRefused, expectSignedIn } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
 import { answer, begin, honest, oidc, post, saml, startHonest } from './honest.js'
@@ -198,6 +200,8 @@ describe('bodies', () => {
   it.each([
     ['Application/XML; charset=ann@acme.example', '', 'got "application/xml"'],
     ['ann@acme.example', '', 'got something else'],
+    [`text/${'x'.repeat(127)}`, '', `got "text/${'x'.repeat(127)}"`],
+    [`text/${'x'.repeat(128)}`, '', 'got something else'],
     ['application/json', 'ann@acme.example', 'the body is not JSON'],
   ])('E10 of a body that cannot be read nothing is repeated, of type %s', async (type, body, told) => {
     const request = Object.assign(Readable.from([Buffer.from(body)]), {
@@ -249,6 +253,42 @@ describe('bodies', () => {
     await expectRefused(app, client, empty, { code: 'answer_unsolicited', status: 403 })
     const twice = await client.go(to(), { method: 'POST', headers: form, body: 'state=a&state=b' })
     await expectRefused(app, client, twice, { code: 'answer_malformed', status: 400, message: /2 times/ })
+  })
+
+  it.each([
+    ['a field of a plain name', 'subject', 'the parameter "subject" came 2 times'],
+    ['a line of its own', 'x\n[error] forged', 'a parameter came 2 times'],
+    ['an escape of a terminal', '\u001b[2J', 'a parameter came 2 times'],
+    ['an address', 'ann@acme.example', 'a parameter came 2 times'],
+    ['a name without end', 'x'.repeat(400_000), 'a parameter came 2 times'],
+  ])('E10 S30 that %s came twice is told in one short line', (_, name, told) => {
+    const one = new URLSearchParams([[name, 'a']])
+    expect(single(one, name)).toBe('a')
+    one.append(name, 'b')
+    expect(() => single(one, name)).toThrow(expect.objectContaining({ message: told }))
+  })
+
+  it.each([
+    ['the body broke', 'sign-in failed: the body broke'],
+    [
+      'a\r\nb\u001b[2J\u009b\u2028\u202e\ud800',
+      'sign-in failed: a\\u{d}\\u{a}b\\u{1b}[2J\\u{9b}\\u{2028}\\u{202e}\\u{d800}',
+    ],
+    ['x'.repeat(400_000), `sign-in failed: ${'x'.repeat(200)}…`],
+  ])('S30 what a library threw is told in one short line', (thrown, told) => {
+    expect(asJitError(new Error(thrown), 'unavailable', 'sign-in failed').message).toBe(told)
+  })
+
+  it('S30 the site that asked is told in one short line', async () => {
+    for (const [origin, told] of [
+      ['https://evil.example', 'by https://evil.example, not'],
+      ['\u009b2J', 'by \\u{9b}2J, not'],
+      [`https://${'x'.repeat(8_000)}`, `by https://${'x'.repeat(192)}…, not`],
+    ] as const) {
+      const refused = await browser().go(`${app.origin}/auth/logout`, { method: 'POST', headers: { origin } })
+      expect(refused.status).toBe(403)
+      expect(app.log.at(-1)!.message).toContain(told)
+    }
   })
 
   it('a body that breaks off is refused, and the sign-in still waits', async () => {
