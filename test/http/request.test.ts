@@ -33,6 +33,12 @@ describe('S25 the return address', () => {
     ['/a/../b', '/b'],
     ['/käse', '/k%C3%A4se'],
     ['/path?next=https://elsewhere.example', '/path?next=https://elsewhere.example'],
+    ['/authors', '/authors'],
+    ['/auth-help/sso/acme', '/auth-help/sso/acme'],
+    ['/docs/auth/sso/acme', '/docs/auth/sso/acme'],
+    ['/auth/../docs', '/docs'],
+    ['/%61bout//100%', '/%61bout//100%'],
+    ['/path?next=/auth/sso/other#/auth/sso/other', '/path?next=/auth/sso/other#/auth/sso/other'],
   ])('%s is a path of this app', async (asked, expected) => {
     expect((await arrive(encodeURIComponent(asked))).location).toBe(expected)
   })
@@ -66,6 +72,51 @@ describe('S25 the return address', () => {
     `/${'a'.repeat(10_000)}`,
   ])('%j leads to the default page', async (asked) => {
     expect((await arrive(encodeURIComponent(asked))).location).toBe('/me')
+  })
+
+  it.each([
+    '/auth',
+    '/auth/',
+    '/auth?x',
+    '/auth#x',
+    '/auth/sso/other',
+    '/auth/sso/other?returnTo=/x',
+    '/auth/logout',
+    '/AUTH/sso/other',
+    '/Auth/SSO/other',
+    '/auth/../auth/sso/other',
+    '/x/../auth/sso/other',
+    '/./auth/sso/other',
+    '/%2e/auth/sso/other',
+    '/x/%2E%2e/auth/sso/other',
+    '/x//../../auth/sso/other',
+    '/auth//sso/other',
+    '/%61uth/sso/other',
+    '/%2561uth/sso/other',
+    '/auth%2fsso%2fother',
+    '/x%2f..%2fauth%2fsso/other',
+    '/x%5c..%5cauth/sso/other',
+    '/.%2f/auth/sso/other',
+  ])(
+    '%s, the kit’s own or one that a router or proxy takes for it, leads to the default page',
+    async (asked) => {
+      expect((await arrive(encodeURIComponent(asked))).location).toBe('/me')
+    },
+  )
+
+  it('where the kit is mounted elsewhere, so is what leads to the default page', async () => {
+    const moved = await startHonest({ path: '/Account/in' })
+    const arriveAt = async (asked: string) => {
+      const client = browser()
+      const begun = await client.go(`${moved.origin}/Account/in/sso/acme?returnTo=${asked}`)
+      const state = new URL(begun.location!).searchParams.get('state')
+      const done = await client.go(`${moved.origin}/Account/in/sso/acme/callback?state=${state}`)
+      return done.headers.get('location')
+    }
+    expect(await arriveAt('/auth/sso/other')).toBe('/auth/sso/other')
+    expect(await arriveAt('/account')).toBe('/account')
+    expect(await arriveAt('/account/in/sso/other')).toBe('/me')
+    await moved.close()
   })
 
   it('of several the first is taken or none, never another origin', async () => {
