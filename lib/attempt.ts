@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { posix } from 'node:path'
 import { JitError } from './errors.js'
 import type { Source } from './identity.js'
 import type { Once } from './store.js'
@@ -152,16 +153,36 @@ const localPath = /^\/(?!\/|%(?:09|0a|0d|2f|5c))[^\u0000-\u0020\u007f\\]*$/i
 
 /**
  * The address to go to after sign-in: a path of this app, or the fallback. Whatever a browser could read as
- * another origin (`//host`, `/\host`, control characters) is not a path.
+ * another origin (`//host`, `/\host`, control characters) is not a path. Neither is what the kit answers itself:
+ * a link could lead from one sign-in into another, whose account a person would take for their own.
  */
-export function returnAddress(asked: unknown, fallback: string): string {
+export function returnAddress(
+  asked: unknown,
+  own: { readonly path: string; readonly returnTo: string },
+): string {
+  const fallback = own.returnTo
   if (typeof asked !== 'string' || asked.length > 2048 || !localPath.test(asked)) return fallback
   try {
     const { origin, pathname, search, hash } = new URL(asked, 'http://this-app.invalid')
     const path = pathname + search + hash
+    if (isBelow(own.path, pathname)) return fallback
     // Dots may have hidden what the path begins with.
     return origin === 'http://this-app.invalid' && localPath.test(path) ? path : fallback
   } catch {
     return fallback
   }
+}
+
+/**
+ * Whether a path is another or below it in any spelling that the app, its router or a proxy before it might read:
+ * letters of either case, escapes, escaped escapes, dots and slashes too many.
+ */
+function isBelow(parent: string, path: string): boolean {
+  let plain = path
+  for (let before = ''; plain !== before; ) {
+    before = plain
+    plain = before.replace(/%([0-9a-f]{2})/gi, (_, code: string) => String.fromCharCode(parseInt(code, 16)))
+  }
+  const straight = posix.normalize(`${plain.replaceAll('\\', '/')}/`)
+  return straight.toLowerCase().startsWith(`${parent.toLowerCase()}/`)
 }

@@ -103,7 +103,7 @@ export async function begin(
     source: route.source,
     version: entry.version,
     callback: route.callback,
-    returnTo: returnAddress(query.get('returnTo'), ports.returnTo),
+    returnTo: returnAddress(query.get('returnTo'), ports),
     at: ports.now(),
     secrets,
     cookie: bindBrowser(req, res, id, secure),

@@ -28,7 +28,7 @@ export async function discoverWays(
   await count(ports.limits, 'starts', clientKey(clientOf(req)))
   const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
-  const returnTo = returnAddress(single(body, 'returnTo'), ports.returnTo)
+  const returnTo = returnAddress(single(body, 'returnTo'), ports)
   const ways = await waysIn(ports, email.domain, returnTo)
   if (!wantsHtml(req)) return json(res, 200, { ways })
   const href = ({ start }: WayIn) => escapeHtml(start)
@@ -63,7 +63,7 @@ export async function mailCode(
   const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
   await enabledEmail(ports)
-  const returnTo = returnAddress(single(body, 'returnTo'), ports.returnTo)
+  const returnTo = returnAddress(single(body, 'returnTo'), ports)
   const { sso } = await ports.directory.domain(email.domain)
   if (sso.length > 0) {
     const ways = await waysIn(ports, email.domain, returnTo)

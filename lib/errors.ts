@@ -111,9 +111,17 @@ export class JitError extends Error {
   }
 }
 
+/** Text from outside for a log line: 200 characters of it, and none that ends the line or steers a terminal. */
+export function legible(text: string): string {
+  const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text
+  return cut.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)!.toString(16)}}`
+  })
+}
+
 /** An error as a `JitError`: itself, or wrapped under `code` with its own message kept as the cause. */
 export function asJitError(error: unknown, code: ErrorCode, message: string): JitError {
   if (error instanceof JitError) return error
-  const detail = error instanceof Error ? `${message}: ${error.message}` : message
+  const detail = error instanceof Error ? `${message}: ${legible(error.message)}` : message
   return new JitError(code, detail, { cause: error })
 }

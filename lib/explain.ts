@@ -1,4 +1,4 @@
-import { asJitError } from './errors.js'
+import { asJitError, legible } from './errors.js'
 import { type Plan, planSignIn, type Rule, rules, type SignIn, type TraceEntry } from './plan.js'
 import { type ProvisionPorts, signInFacts } from './provision.js'
 
@@ -101,7 +101,10 @@ const shown = 20
 export function explained(plan: Plan, { identity, way }: Pick<SignIn, 'identity' | 'way'>): Plan {
   const asked = plan.trace.map((entry) => {
     const strays = entry.rule === 'roles' && way.kind === 'connection' ? unmapped(identity.groups, way) : []
-    return inWords(entry, strays.length > 0 ? `no rule for group ${strays.join(', ')}` : undefined)
+    return inWords(
+      entry,
+      strays.length > 0 ? `no rule for group ${strays.map(legible).join(', ')}` : undefined,
+    )
   })
   const last = plan.trace.at(-1)?.rule ?? 'connection'
   const detail =

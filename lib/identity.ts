@@ -1,4 +1,4 @@
-import { JitError } from './errors.js'
+import { JitError, legible } from './errors.js'
 
 /** Where an identity or a sign-in comes from; the prefix keeps a connection from posing as a provider. */
 export type Source = `connection:${string}` | `provider:${string}`
@@ -145,7 +145,7 @@ export function assertIdentity(input: IdentityInput): AssertedIdentity {
   if (profile.length > identityLimits.attributes) refuse(`more than ${identityLimits.attributes} attributes`)
   for (const [name, value] of profile) {
     if (value.length > identityLimits.attribute) {
-      refuse(`the attribute "${name}" is longer than ${identityLimits.attribute} characters`)
+      refuse(`the attribute "${legible(name)}" is longer than ${identityLimits.attribute} characters`)
     }
   }
   const groups = input.groups

@@ -91,7 +91,9 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
 /** A media type by its name (RFC 6838 section 4.2); what is none may be anything, and is not repeated. */
 function named(type: string): string {
   if (type === '') return 'no content type'
-  return /^[a-z0-9][\w!#$&^.+-]*\/[a-z0-9][\w!#$&^.+-]*$/.test(type) ? `"${type}"` : 'something else'
+  return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/.test(type)
+    ? `"${type}"`
+    : 'something else'
 }
 
 function json(body: string): unknown {

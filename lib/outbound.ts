@@ -5,7 +5,7 @@ import { isIP, type LookupFunction } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import * as z from 'zod'
 import { requestLimit } from './deadline.js'
-import { JitError } from './errors.js'
+import { JitError, legible } from './errors.js'
 
 /** Limits of the requests that the kit makes to identity providers. */
 export interface OutboundOptions {
@@ -237,14 +237,16 @@ const aborted = (signal: AbortSignal) =>
 /** Where a redirect wants to lead: its origin, for the path may hold what is secret. */
 function target(headers: Headers, from: string): string {
   const location = headers.get('location')
-  return location !== null && URL.canParse(location, from) ? ` to ${new URL(location, from).origin}` : ''
+  return location !== null && URL.canParse(location, from)
+    ? ` to ${legible(new URL(location, from).origin)}`
+    : ''
 }
 
 /** A URL for a log line: without its query, and without what a person may have hidden in it. */
 function place(href: string): string {
   if (!URL.canParse(href)) return 'an address'
   const { protocol, host, pathname } = new URL(href)
-  return `${protocol}//${host}${pathname}`
+  return legible(`${protocol}//${host}${pathname}`)
 }
 
 const hostOf = ({ hostname }: URL) => hostname.replace(/^\[(.*)\]$/, '$1')
@@ -257,5 +259,5 @@ function reasonOf(error: unknown): string {
     if (typeof code === 'string') return code
     words.push(at.message)
   }
-  return words.join(': ') || 'unknown'
+  return legible(words.join(': ')) || 'unknown'
 }

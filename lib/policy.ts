@@ -188,13 +188,23 @@ const oidcConnection = z.strictObject({
 
 export const connectionSchema = z.discriminatedUnion('protocol', [samlConnection, oidcConnection])
 
+/** What a store can write (PostgreSQL's `text` and `integer`); what it cannot would be refused at every try. */
+const storable = {
+  text: /^[^\u0000\p{Surrogate}]*$/u,
+  integer: 2 ** 31 - 1,
+} as const
+
 export const organizationSchema = z.strictObject({
   id,
-  name: z.string().min(1).max(200),
+  name: z
+    .string()
+    .min(1)
+    .max(200)
+    .regex(storable.text, 'it must not hold U+0000 or half of a surrogate pair'),
   roles: z.array(role).min(1),
   /** The roles that policies may give; by default all of `roles`. The owner role is never among them. */
   assignable: z.array(assignableRole).optional(),
-  seatLimit: z.number().int().min(0).nullable().default(null),
+  seatLimit: z.number().int().min(0).max(storable.integer).nullable().default(null),
   /** What happens to somebody who would join while no seat is free. */
   whenFull: z.enum(['deny', 'join-without-seat']).default('deny'),
   status: z.enum(['active', 'suspended']).default('active'),

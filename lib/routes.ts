@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { begin, finish, metadata, type Route } from './authenticate.js'
 import { within } from './deadline.js'
 import { discoverWays, mailCode, redeemCode } from './email.js'
-import { asJitError, JitError } from './errors.js'
+import { asJitError, JitError, legible } from './errors.js'
 import { clientKey, clientOf, count } from './limits.js'
 import {
   type Handler,
@@ -31,7 +31,7 @@ export function routes(ports: MiddlewarePorts): Handler {
     const full = req.originalUrl ?? url
     const mount = full.endsWith(url) ? full.slice(0, full.length - url.length) : ''
     if (mount !== '' && mount !== '/') {
-      const message = `jit.routes() is mounted at "${mount}" but answers "${ports.path}/…"; use app.use(jit.routes()) and set createJit({ path }) instead`
+      const message = `jit.routes() is mounted at "${legible(mount)}" but answers "${ports.path}/…"; use app.use(jit.routes()) and set createJit({ path }) instead`
       return next(ports.refused(new JitError('path_mismatch', message), req))
     }
     const path = url.split('?')[0]!
@@ -122,6 +122,6 @@ function refuseForeign(req: IncomingMessage, baseUrl: string): void {
   if (foreign)
     throw new JitError(
       'cross_site',
-      `${req.url?.split('?')[0]} was asked for by ${origin ?? site}, not by ${baseUrl}`,
+      `${req.url?.split('?')[0]} was asked for by ${legible(String(origin ?? site))}, not by ${baseUrl}`,
     )
 }

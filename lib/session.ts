@@ -81,8 +81,8 @@ export async function signedInUser(directory: Directory, via: Source, done: Prov
 }
 
 /**
- * The user of a session, in one read; null where the session has ended: the user gone or reset, the way in, or
- * their membership of the organization whose way in it was suspended; and where it is not one of this kit's.
+ * The user of a session, in one read; null where the session has ended: the user gone or reset, the way in, or the
+ * organization whose way in it was or their membership of it suspended; and where it is not one of this kit's.
  */
 export async function sessionUser(
   store: Store,
@@ -103,6 +103,9 @@ export async function sessionUser(
   const organization = await organizationOf(directory, slot.via)
   const member = record.memberships.find((entry) => entry.organization === organization)
   if (member?.status === 'suspended') return null
+  // The row knows it first, and stands for members alone; the directory knows it of every organization.
+  if (member?.organizationStatus === 'suspended') return null
+  if (organization !== null && (await directory.organization(organization))?.status !== 'active') return null
   return {
     id: record.user.id,
     email: record.user.verifiedEmail,

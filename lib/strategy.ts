@@ -126,7 +126,9 @@ export interface CodeProof {
 /** The one value of a parameter, or undefined; a repeated one is refused (RFC 6749 §3.1). */
 export function single(parameters: URLSearchParams | null, name: string): string | undefined {
   const values = parameters?.getAll(name) ?? []
-  if (values.length > 1)
-    throw new JitError('answer_malformed', `the parameter "${name}" came ${values.length} times`)
+  if (values.length > 1) throw new JitError('answer_malformed', `${named(name)} came ${values.length} times`)
   return values[0]
 }
+
+/** Every protocol's parameters have such names; any other is a stranger's, and is not repeated in the log. */
+const named = (name: string) => (/^[\w.-]{1,40}$/.test(name) ? `the parameter "${name}"` : 'a parameter')

@@ -27,13 +27,13 @@ export function inCauses<T extends Error>(
 export function reasonOf(error: unknown): string {
   const words: string[] = []
   for (let at: unknown = error; at instanceof Error && words.length < 4; at = at.cause) words.push(at.message)
-  return words.length > 0 ? words.join(': ') : 'unknown'
+  return words.length > 0 ? printable(words.join(': ')) : 'unknown'
 }
 
 /** A refusal that names the address and what is wrong with its answer. */
 export function unusable(where: string, url: string, what: string): JitError {
   const { origin, pathname } = new URL(url)
-  return new JitError('idp_unreachable', `${where}: the answer of ${origin}${pathname} ${what}`)
+  return new JitError('idp_unreachable', `${where}: the answer of ${printable(origin + pathname)} ${what}`)
 }
 
 /** Text from outside for a log line: plain printable characters, 200 of them at most. */

@@ -3,6 +3,7 @@ import {
   childrenOf,
   elementsOf,
   everyElement,
+  legible,
   ns,
   readXml,
   textOf,
@@ -192,6 +193,4 @@ function inspect(root: XmlElement, signable: readonly (XmlElement | null)[], ref
 
 /** A value of the protocol for an operator's message: shortened, and safe in a log line. */
 export const quote = (value: string | undefined | null) =>
-  value === undefined || value === null
-    ? 'nothing'
-    : JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value)
+  value === undefined || value === null ? 'nothing' : JSON.stringify(legible(value))

@@ -4,6 +4,7 @@ import {
   childrenOf,
   escapeXml,
   everyElement,
+  legible,
   ns,
   readXml,
   textOf,
@@ -57,7 +58,7 @@ export function readIdpMetadata(connection: SamlConnection): IdpMetadata {
   )
   if (entities.length === 0) {
     return refuse(
-      `expected SAML metadata with an EntityDescriptor, got "${root.name}"; export it from the IdP`,
+      `expected SAML metadata with an EntityDescriptor, got "${legible(root.name)}"; export it from the IdP`,
     )
   }
   const idps = entities.filter((entity) => childrenOf(entity, ns.metadata, 'IDPSSODescriptor').length > 0)

@@ -1,3 +1,4 @@
+import { quote } from './saml-guard.js'
 import { elementsOf, ns, type XmlElement } from './saml-xml.js'
 
 const exclusiveC14n = ns.exclusive
@@ -37,7 +38,7 @@ export function signatureProblem(signature: XmlElement, parent: XmlElement): str
     return 'Reference must hold Transforms, DigestMethod and DigestValue'
   }
   const algorithm = (element: XmlElement) => element.attributes.get('Algorithm') ?? ''
-  const quoted = (element: XmlElement) => JSON.stringify(algorithm(element).slice(0, 100))
+  const quoted = (element: XmlElement) => quote(algorithm(element))
   if (algorithm(canonicalization!) !== exclusiveC14n) {
     return `the canonicalization ${quoted(canonicalization!)} is not exclusive`
   }

@@ -4,7 +4,7 @@ import { checkAssertion, checkResponse, type Expected, type Statement } from './
 import { decryptAssertion } from './saml-decrypt.js'
 import { type Answer, base64Of, type Refuse, readAnswer, readDecrypted, readDocument } from './saml-guard.js'
 import { signatureProblem } from './saml-signature.js'
-import { childrenOf, ns, type XmlElement } from './saml-xml.js'
+import { childrenOf, legible, ns, type XmlElement } from './saml-xml.js'
 
 // Nothing here may need the engine to run: this is what each worker thread loads.
 
@@ -54,7 +54,7 @@ export async function verifyAnswer(job: AnswerJob): Promise<Verdict> {
   } catch (error) {
     return error instanceof Refusal
       ? { refused: error.code, what: error.message, cause: portable(error.because) }
-      : { refused: 'answer_malformed', what: String(error), cause: portable(error) }
+      : { refused: 'answer_malformed', what: legible(String(error)), cause: portable(error) }
   }
 }
 

@@ -32,13 +32,24 @@ export interface XmlLimits {
   readonly comments: boolean
 }
 
+/**
+ * Text from outside for a log line: 200 characters of it, and none that ends the line or steers a terminal. It is
+ * written here again because a worker thread loads nothing of the engine.
+ */
+export function legible(text: string): string {
+  const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text
+  return cut.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)!.toString(16)}}`
+  })
+}
+
 /** What is wrong with a text that should be XML; `tooLarge` where a limit was passed. */
 export class XmlProblem extends Error {
   constructor(
     message: string,
     readonly tooLarge = false,
   ) {
-    super(message)
+    super(legible(message))
   }
 }
 

@@ -14,7 +14,7 @@ import {
   single,
 } from '../lib/index.js'
 import type { Expected, Statement } from './saml-assertion.js'
-import { bounded, type Refuse } from './saml-guard.js'
+import { bounded, quote, type Refuse } from './saml-guard.js'
 import {
   certificateWarnings,
   checkOwnKeys,
@@ -179,7 +179,7 @@ async function claim(
     .digest('base64url')
   const margin = claimMargin[requestId === null ? 'unasked' : 'asked']
   const first = await services.once.claim(`assertion:${name}`, until + skew - now + margin)
-  if (!first) refuse('answer_replayed', `the assertion ${JSON.stringify(id.slice(0, 100))} was used before`)
+  if (!first) refuse('answer_replayed', `the assertion ${quote(id)} was used before`)
 }
 
 function identityOf(connection: SamlConnection, idp: IdpMetadata, statement: Statement, at: number) {

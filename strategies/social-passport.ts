@@ -223,7 +223,7 @@ function refusal(
     code?: unknown
     oauthError?: { statusCode?: unknown }
   }
-  const message = `${named(entry, strategy)}: ${printable(reasonOf(error))}`
+  const message = `${named(entry, strategy)}: ${reasonOf(error)}`
   // The names are passport-oauth2's: what the provider refused, and what could not be asked or read.
   const status = oauthError?.statusCode
   const refused = name === 'InternalOAuthError' && typeof status === 'number' && status >= 400 && status < 500
@@ -252,7 +252,7 @@ function mapped(
   try {
     result = mapping(user)
   } catch (error) {
-    return refuse(`failed: ${printable(reasonOf(error))}`)
+    return refuse(`failed: ${reasonOf(error)}`)
   }
   const { subject, email, emailVerified, profile = {} } = result ?? {}
   if (typeof subject !== 'string') return refuse(`returned a subject that is ${typeof subject}, not text`)

@@ -34,6 +34,11 @@ describe('What a directory refuses, naming the entry and the key', () => {
     expect(problemsOf(() => {})).toEqual([])
   })
 
+  test('nothing, where a store can just write it', () => {
+    const most = { seatLimit: 2 ** 31 - 1, name: 'Žito \u{1f511}\u007f\n' }
+    expect(problemsOf((i) => Object.assign(i.organizations[0]!, most))).toEqual([])
+  })
+
   test.each<[string, (input: Input) => void, string]>([
     [
       'a typo in a key',
@@ -61,6 +66,16 @@ describe('What a directory refuses, naming the entry and the key', () => {
       (i) => (i.connections[0]!.protocol = 'saml2'),
       'connection "c": protocol: use saml or oidc (did you mean "saml"?)',
     ],
+    [
+      'more seats than a store can write',
+      (i) => (i.organizations[0]!.seatLimit = 2 ** 31),
+      'organization "o": seatLimit:',
+    ],
+    ...['a\0b', 'a\ud800b', '\udc00\ud800'].map((name): [string, (input: Input) => void, string] => [
+      `a name that no store can write, ${JSON.stringify(name)}`,
+      (i) => (i.organizations[0]!.name = name),
+      'organization "o": name: it must not hold U+0000',
+    ]),
     [
       'a role that does not exist',
       (i) => (i.connections[0]!.jit = { roles: ['membr'] }),

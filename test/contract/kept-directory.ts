@@ -232,6 +232,35 @@ export function keptDirectoryContract(
       development,
       'connection "globex-oidc": allowInsecureRequests: leave it out; for development, storeDirectory({ allowInsecureRequests: true }) lets it be imported',
     ])
+    refusals.push([
+      'what no store can write, naming the key',
+      changed({
+        acme: { seatLimit: 2 ** 31 },
+        globex: { name: 'Glo\0bex' },
+        initech: { name: 'Ini\ud800tech' },
+      }),
+      'organization "acme": seatLimit: Too big: expected number to be <=2147483647',
+      'organization "globex": name: it must not hold U+0000 or half of a surrogate pair',
+      'organization "initech": name: it must not hold U+0000 or half of a surrogate pair',
+    ])
+    check('what a store can just write is written', async ({ directory }) => {
+      const odd = 'x\0\ud800'
+      const most = changed({
+        acme: { seatLimit: 2 ** 31 - 1, name: `\u{1f511}\u0001${'x'.repeat(197)}` },
+        'acme-oidc': {
+          clientId: odd,
+          clientSecret: odd,
+          attributes: { groups: odd },
+          groups: { map: { [odd]: ['member'] } },
+        },
+        'acme-saml': { idpMetadata: odd },
+      })
+      await directory.import(most)
+      const written = await directory.organization('acme')
+      assert.deepEqual([written?.seatLimit, written?.name], [2 ** 31 - 1, most.organizations[0]!.name])
+      const connection = await directory.connection('acme-oidc')
+      assert.deepEqual([connection?.attributes.groups, connection?.groups.map], [odd, { [odd]: ['member'] }])
+    })
     for (const [name, input, ...problems] of refusals) {
       check(`refused: ${name}`, async ({ directory, store }) => {
         await directory.import(tenants)

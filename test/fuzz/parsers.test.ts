@@ -66,6 +66,8 @@ describe('Return addresses', () => {
         '?',
         '#',
         'a',
+        'auth',
+        '%61uth',
         '\t',
       ),
       {
@@ -74,7 +76,9 @@ describe('Return addresses', () => {
     )
     .map((all) => all.join(''))
 
-  test('lead to this origin, however a browser reads them', () =>
+  const own = { path: '/auth', returnTo: '/home' }
+
+  test('lead to this origin, however a browser reads them, and to no path of the kit', () =>
     check(
       fc.oneof(
         text,
@@ -84,12 +88,13 @@ describe('Return addresses', () => {
         anything,
       ),
       (value) => {
-        const found = harmless(() => returnAddress(value, '/home')) as string
+        const found = harmless(() => returnAddress(value, own)) as string
         expect(found.startsWith('/')).toBe(true)
         for (const base of ['https://app.example', 'http://localhost:3000/auth/sso/x/callback']) {
           expect(new URL(found, base).origin).toBe(new URL(base).origin)
         }
-        expect(returnAddress(found, '/home')).toBe(found)
+        expect(new URL(found, 'https://app.example').pathname).not.toMatch(/^\/+auth(?:\/|$)/i)
+        expect(returnAddress(found, own)).toBe(found)
       },
       ['/./%5c', '/../%5c'],
     ))

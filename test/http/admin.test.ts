@@ -152,14 +152,17 @@ describe('sessions', () => {
     expect((await membership(alice)).roles).toEqual(['member'])
   })
 
-  it('P10 a suspended organization’s memberships are inactive at once', async () => {
+  it('P10 a suspended organization’s memberships are inactive at once, and its own sessions end for good', async () => {
     const [alice, elsewhere] = [await enter('alice'), await enter('alice', 'globex')]
+    expect([await app.me(alice), await app.me(elsewhere)]).toEqual([200, 200])
     await configure({ status: 'suspended' })
-    expect(await membership(alice)).toMatchObject({ status: 'active', active: false, roles: [] })
-    expect(await membership(elsewhere)).toMatchObject({ active: false })
+    expect(await app.me(alice)).toBe(401)
+    expect(await membership(elsewhere)).toMatchObject({ status: 'active', active: false, roles: [] })
     expect(await membership(elsewhere, 'globex')).toMatchObject({ active: true })
     await configure({})
-    expect(await membership(alice)).toMatchObject({ active: true })
+    expect(await app.me(alice)).toBe(401)
+    expect(await membership(elsewhere, 'globex')).toMatchObject({ active: true })
+    expect(await membership(await enter('alice'))).toMatchObject({ active: true, roles: ['member'] })
   })
 
   it('a membership without a seat is inactive, from the first request on until it has one', async () => {

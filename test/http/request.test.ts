@@ -5,7 +5,9 @@ import { inspect } from 'node:util'
 import express from 'express'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { asJitError } from '../../lib/errors.js'
 import { readIncoming } from '../../lib/incoming.js'
+import { single } from '../../lib/strategy.js'
 import { type App, expectRefused, expectSignedIn } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
 import { answer, begin, honest, oidc, post, saml, startHonest } from './honest.js'
@@ -31,6 +33,12 @@ describe('S25 the return address', () => {
     ['/a/../b', '/b'],
     ['/käse', '/k%C3%A4se'],
     ['/path?next=https://elsewhere.example', '/path?next=https://elsewhere.example'],
+    ['/authors', '/authors'],
+    ['/auth-help/sso/acme', '/auth-help/sso/acme'],
+    ['/docs/auth/sso/acme', '/docs/auth/sso/acme'],
+    ['/auth/../docs', '/docs'],
+    ['/%61bout//100%', '/%61bout//100%'],
+    ['/path?next=/auth/sso/other#/auth/sso/other', '/path?next=/auth/sso/other#/auth/sso/other'],
   ])('%s is a path of this app', async (asked, expected) => {
     expect((await arrive(encodeURIComponent(asked))).location).toBe(expected)
   })
@@ -64,6 +72,51 @@ describe('S25 the return address', () => {
     `/${'a'.repeat(10_000)}`,
   ])('%j leads to the default page', async (asked) => {
     expect((await arrive(encodeURIComponent(asked))).location).toBe('/me')
+  })
+
+  it.each([
+    '/auth',
+    '/auth/',
+    '/auth?x',
+    '/auth#x',
+    '/auth/sso/other',
+    '/auth/sso/other?returnTo=/x',
+    '/auth/logout',
+    '/AUTH/sso/other',
+    '/Auth/SSO/other',
+    '/auth/../auth/sso/other',
+    '/x/../auth/sso/other',
+    '/./auth/sso/other',
+    '/%2e/auth/sso/other',
+    '/x/%2E%2e/auth/sso/other',
+    '/x//../../auth/sso/other',
+    '/auth//sso/other',
+    '/%61uth/sso/other',
+    '/%2561uth/sso/other',
+    '/auth%2fsso%2fother',
+    '/x%2f..%2fauth%2fsso/other',
+    '/x%5c..%5cauth/sso/other',
+    '/.%2f/auth/sso/other',
+  ])(
+    '%s, the kit’s own or one that a router or proxy takes for it, leads to the default page',
+    async (asked) => {
+      expect((await arrive(encodeURIComponent(asked))).location).toBe('/me')
+    },
+  )
+
+  it('where the kit is mounted elsewhere, so is what leads to the default page', async () => {
+    const moved = await startHonest({ path: '/Account/in' })
+    const arriveAt = async (asked: string) => {
+      const client = browser()
+      const begun = await client.go(`${moved.origin}/Account/in/sso/acme?returnTo=${asked}`)
+      const state = new URL(begun.location!).searchParams.get('state')
+      const done = await client.go(`${moved.origin}/Account/in/sso/acme/callback?state=${state}`)
+      return done.headers.get('location')
+    }
+    expect(await arriveAt('/auth/sso/other')).toBe('/auth/sso/other')
+    expect(await arriveAt('/account')).toBe('/account')
+    expect(await arriveAt('/account/in/sso/other')).toBe('/me')
+    await moved.close()
   })
 
   it('of several the first is taken or none, never another origin', async () => {
@@ -198,6 +251,8 @@ describe('bodies', () => {
   it.each([
     ['Application/XML; charset=ann@acme.example', '', 'got "application/xml"'],
     ['ann@acme.example', '', 'got something else'],
+    [`text/${'x'.repeat(127)}`, '', `got "text/${'x'.repeat(127)}"`],
+    [`text/${'x'.repeat(128)}`, '', 'got something else'],
     ['application/json', 'ann@acme.example', 'the body is not JSON'],
   ])('E10 of a body that cannot be read nothing is repeated, of type %s', async (type, body, told) => {
     const request = Object.assign(Readable.from([Buffer.from(body)]), {
@@ -249,6 +304,42 @@ describe('bodies', () => {
     await expectRefused(app, client, empty, { code: 'answer_unsolicited', status: 403 })
     const twice = await client.go(to(), { method: 'POST', headers: form, body: 'state=a&state=b' })
     await expectRefused(app, client, twice, { code: 'answer_malformed', status: 400, message: /2 times/ })
+  })
+
+  it.each([
+    ['a field of a plain name', 'subject', 'the parameter "subject" came 2 times'],
+    ['a line of its own', 'x\n[error] forged', 'a parameter came 2 times'],
+    ['an escape of a terminal', '\u001b[2J', 'a parameter came 2 times'],
+    ['an address', 'ann@acme.example', 'a parameter came 2 times'],
+    ['a name without end', 'x'.repeat(400_000), 'a parameter came 2 times'],
+  ])('E10 S30 that %s came twice is told in one short line', (_, name, told) => {
+    const one = new URLSearchParams([[name, 'a']])
+    expect(single(one, name)).toBe('a')
+    one.append(name, 'b')
+    expect(() => single(one, name)).toThrow(expect.objectContaining({ message: told }))
+  })
+
+  it.each([
+    ['the body broke', 'sign-in failed: the body broke'],
+    [
+      'a\r\nb\u001b[2J\u009b\u2028\u202e\ud800',
+      'sign-in failed: a\\u{d}\\u{a}b\\u{1b}[2J\\u{9b}\\u{2028}\\u{202e}\\u{d800}',
+    ],
+    ['x'.repeat(400_000), `sign-in failed: ${'x'.repeat(200)}…`],
+  ])('S30 what a library threw is told in one short line', (thrown, told) => {
+    expect(asJitError(new Error(thrown), 'unavailable', 'sign-in failed').message).toBe(told)
+  })
+
+  it('S30 the site that asked is told in one short line', async () => {
+    for (const [origin, told] of [
+      ['https://evil.example', 'by https://evil.example, not'],
+      ['\u009b2J', 'by \\u{9b}2J, not'],
+      [`https://${'x'.repeat(8_000)}`, `by https://${'x'.repeat(192)}…, not`],
+    ] as const) {
+      const refused = await browser().go(`${app.origin}/auth/logout`, { method: 'POST', headers: { origin } })
+      expect(refused.status).toBe(403)
+      expect(app.log.at(-1)!.message).toContain(told)
+    }
   })
 
   it('a body that breaks off is refused, and the sign-in still waits', async () => {

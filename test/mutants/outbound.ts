@@ -134,7 +134,7 @@ export const outbound: readonly Guard[] = [
     rule: 'E10',
     holds: 'a log line holds no query of an address',
     in: out,
-    find: 'return `${protocol}//${host}${pathname}`',
+    find: 'return legible(`${protocol}//${host}${pathname}`)',
     off: 'return href',
     by: own,
   },

@@ -101,6 +101,22 @@ export const sessions: readonly Guard[] = [
     by: own,
   },
   {
+    rule: 'P10',
+    holds: 'a session through an organization ends where the store has suspended it',
+    in: session,
+    find: "if (member?.organizationStatus === 'suspended') return null",
+    off: '',
+    by: own,
+  },
+  {
+    rule: 'P10',
+    holds: 'a session through an organization ends where the directory has suspended it',
+    in: session,
+    find: "if (organization !== null && (await directory.organization(organization))?.status !== 'active') return null",
+    off: '',
+    by: own,
+  },
+  {
     rule: 'N04',
     holds: 'a suspended membership counts nowhere',
     in: session,

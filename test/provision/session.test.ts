@@ -119,10 +119,32 @@ test('a membership without a seat does not count, and ends no session', async ()
   expect(await active('connection:c')).toEqual(['o', 'p'])
 })
 
-test('a suspended organization does not count, and ends no session', async () => {
-  const organization = { op: 'organization.put', id: 'o', name: 'O', version: 'w', seatLimit: null } as const
-  await change({ ...organization, status: 'suspended' })
+const suspend = (id: string) =>
+  change({ op: 'organization.put', id, name: id, version: 'w', seatLimit: null, status: 'suspended' })
+
+test('P10: a suspended organization ends the sessions through its connection, and no other', async () => {
+  const to = { op: 'grant.add', user: 'u', organization: 'o', role: 'viewer', source: 'manual' } as const
+  await change({ ...to, basis: 'person', at: 1 })
+  expect(await active('connection:c')).toEqual(['o', 'p'])
+  expect(await active('provider:email')).toEqual(['o', 'p'])
+  await suspend('o')
+  expect(await read('connection:c')).toBeNull()
+  expect(await active('provider:email')).toEqual(['p'])
+})
+
+test('P10: another suspended organization ends no session, and does not count', async () => {
+  await suspend('p')
+  expect(await active('connection:c')).toEqual(['o'])
+})
+
+test('P10: the directory too ends the sessions through a suspended organization’s connection, of members or not', async () => {
+  const organizations = structuredClone(directoryInput.organizations) as DirectoryInput['organizations']
+  organizations[0]!.status = 'suspended'
+  expect(await read('connection:c', { organizations })).toBeNull()
+  expect(await active('provider:email', { organizations })).toEqual(['p'])
+  await change({ op: 'membership.remove', user: 'u', organization: 'o' })
   expect(await active('connection:c')).toEqual(['p'])
+  expect(await read('connection:c', { organizations })).toBeNull()
 })
 
 test('N04: a suspended membership does not count, whoever left it its seat', async () => {

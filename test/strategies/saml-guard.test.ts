@@ -5,9 +5,11 @@ import { decryptAssertion } from '../../strategies/saml-decrypt.js'
 import {
   answerLimits,
   base64Of,
+  quote,
   type Refuse,
   readAnswer,
   readDecrypted,
+  readDocument,
 } from '../../strategies/saml-guard.js'
 import { verifyAnswer } from '../../strategies/saml-verify.js'
 import { childrenOf, elementsOf, ns, readXml, textOf } from '../../strategies/saml-xml.js'
@@ -112,6 +114,39 @@ describe('S29 limits, each by itself', () => {
   ])('S29 so many %s, and no more', (_what, make, most) => {
     expect(() => readXml(make(most), answerLimits)).not.toThrow()
     expect(() => readXml(make(most + 1), answerLimits)).toThrow()
+  })
+
+  test.each<[string, string, string]>([
+    ['a plain name', 'a', 'a'],
+    ['characters of names that nobody sees', 'a\u061c\u200d', 'a\\u{61c}\\u{200d}'],
+    ['a name without end', 'a'.repeat(200_000), 'a'.repeat(100)],
+  ])('S29 with %s, what is wrong with the XML is told in one short line', (_what, name, told) => {
+    const problem = (text: string) => {
+      try {
+        readDocument(text, refuse)
+      } catch (error) {
+        return (error as Error).message
+      }
+      return 'none'
+    }
+    expect(problem(`<${name}:b xmlns:${name}="urn:a"/>`)).toBe('none')
+    const unbound = problem(`<${name}:b/>`)
+    expect(unbound).toContain(`prefix: "${told}`)
+    const twice = problem(`<b ${name}="1" ${name}="2"/>`)
+    expect(twice).toContain(`the attribute "${told}`)
+    for (const line of [unbound, twice]) {
+      expect(line.length).toBeLessThan(300)
+      expect(line).not.toMatch(/[\p{C}\p{Zl}]/u)
+    }
+  })
+
+  test('S29 a value of the protocol is told in one short line', () => {
+    expect([quote(undefined), quote('ann'), quote('a\u0085\u202eb')]).toEqual([
+      'nothing',
+      '"ann"',
+      '"a\\\\u{85}\\\\u{202e}b"',
+    ])
+    expect(quote('x'.repeat(400_000))).toBe(`"${'x'.repeat(200)}…"`)
   })
 
   test('S29 little stands around the assertion', () => {
