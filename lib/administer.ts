@@ -149,7 +149,7 @@ function draftOf(command: Command | Disconnect, facts: AdminFacts, acting: Actin
     case 'readmitUser':
       return accounts.readmitUser(facts)
     case 'changeEmail':
-      return accounts.changeEmail(command, facts)
+      return accounts.changeEmail(command, facts, acting)
     case 'update':
       return accounts.update(command, facts)
     case 'unlink':

@@ -79,8 +79,8 @@ export const provisioning: readonly Guard[] = [
     rule: 'P09',
     holds: 'a removed person is known by address too',
     in: tombstones,
-    find: '...(address === null ? [] : [emailHash(hash, address)])',
-    off: '',
+    find: 'const person = personHashes(hash, [identity], address)',
+    off: 'const person = personHashes(hash, [identity], null)',
     by: [...rules, 'attacks/oidc-people'],
   },
   {
@@ -90,6 +90,22 @@ export const provisioning: readonly Guard[] = [
     find: '&& member === null && !barred',
     off: '&& member === null',
     by: rules,
+  },
+  {
+    rule: 'P09',
+    holds: 'a removed member does not join again under another account',
+    in: tombstones,
+    find: '|| barring.length > unbarred.length',
+    off: '',
+    by: ['tables/conflicts', 'http/conflicts-membership', 'provision/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'the removal of a membership of another account is asked for',
+    in: provision,
+    find: '...[...organizations].flatMap((organization) => membershipHashes(hash, organization, person)),',
+    off: '',
+    by: ['http/conflicts-membership', 'provision/admin'],
   },
   {
     rule: 'P09',
