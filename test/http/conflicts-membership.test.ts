@@ -156,6 +156,29 @@ describe('membership or user was removed by a person', () => {
     expect(await at.grants(again.user.id)).toEqual(['member domain'])
   })
 
+  test('membership: nor by another address that a provider tells of the new account', async () => {
+    await start({
+      connections: false,
+      o: { domainJit: { enabled: true, existingUsers: true, roles: ['member'] } },
+    })
+    const { admin } = at.app.jit
+    const { user } = (await at.byCode(alice))!
+    await admin.remove({ by, user: user.id, organization: 'o' })
+    await admin.removeUser({ by, user: user.id })
+    await admin.readmitUser({ by, email: alice })
+    await at.social('sure', { sub: 'a', email: alice, verified: true })
+    const { id } = (await at.byCode(alice))!.user
+    for (const email of ['alice@elsewhere.example', 'alice.b@o.example', 'alice@acquired.example']) {
+      const client = browser()
+      await at.social('sure', { sub: 'a', email, verified: true }, { client })
+      expect((await at.app.me(client))!.user.id, email).toBe(id)
+      expect(await at.grants(id), email).toBeNull()
+    }
+    await admin.readmit({ by, user: id, organization: 'o' })
+    await at.social('sure', { sub: 'a', email: 'alice@elsewhere.example', verified: true })
+    expect(await at.grants(id)).toEqual(['member domain'])
+  })
+
   test('user: nor by a mailed code', async () => {
     await start({ connections: false })
     const { user } = (await at.byCode(alice))!

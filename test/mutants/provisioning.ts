@@ -109,6 +109,14 @@ export const provisioning: readonly Guard[] = [
   },
   {
     rule: 'P09',
+    holds: 'the removal of a membership is asked for by the account’s own address too',
+    in: provision,
+    find: 'person.push(emailHash(hash, own))',
+    off: '',
+    by: ['http/conflicts-membership'],
+  },
+  {
+    rule: 'P09',
     holds: 'a role that a person took away is not given again',
     in: roles,
     find: 'ceiling.has(role) && !removed.has(role)',
