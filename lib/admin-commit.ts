@@ -118,21 +118,24 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
   const whole = organization === undefined
   const overtakes = overtaking.has(command.verb)
   const record = (whole || overtakes) && user != null ? await store.user(user) : null
-  const first = lifting.has(command.verb)
-    ? await store.load({ ...about, email: null, organizations: [] })
-    : null
+  const first =
+    lifting.has(command.verb) && (!whole || command.verb === 'accept')
+      ? await store.load({ ...about, email: null, organizations: [] })
+      : null
   const place = organization ?? first?.invitations[0]?.organization
   const memberships = whole ? (record?.memberships ?? []) : []
   const organizations = memberships.map((member) => member.organization)
   const person = first?.byId
     ? personHashes(hash, first.byId.identities, first.byId.verifiedEmail)
     : personHashes(hash, identity ? [identity] : [], email)
+  const told = first && user != null && place !== undefined ? await barredBy(store, user, place) : []
+  const bars = place === undefined ? [] : membershipHashes(hash, place, person)
   const snapshot = await store.load({
     ...about,
     email: overtakes ? (record?.user.verifiedEmail ?? null) : email,
     ...(connection !== undefined && { source: `connection:${connection}` as const }),
     organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
-    hashes: [...person, ...(place === undefined ? [] : membershipHashes(hash, place, person))],
+    hashes: [...new Set([...person, ...bars, ...told])],
   })
   const version = snapshot.byId?.version
   if ((record && record.user.version !== version) || (first && first.byId?.version !== version)) {
@@ -148,6 +151,7 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
         ? await switched(directory, command.connection, command.verb === 'enableConnection')
         : null,
     removed: command.verb === 'readmitUser' ? await removedWith(store, snapshot) : [],
+    told,
     hash,
   }
 }
@@ -156,7 +160,7 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
 const overtaking: ReadonlySet<string> = new Set(['remove', 'revoke', 'removeUser'] satisfies Verb[])
 
 /** What lifts a removal must know the person by whom it may have been left under a former account. */
-const lifting: ReadonlySet<string> = new Set(['readmit', 'accept'] satisfies Verb[])
+const lifting: ReadonlySet<string> = new Set(['readmit', 'reactivate', 'accept'] satisfies Verb[])
 
 async function switched(
   directory: Directory,
@@ -169,6 +173,12 @@ async function switched(
     'config_invalid',
     `connection "${connection}" is not kept in the store; set "enabled": ${enabled} where it is configured`,
   )
+}
+
+/** By what an organization kept an account out: an address may no longer be its own. */
+async function barredBy(store: Store, user: string, organization: string): Promise<string[]> {
+  const { rows } = await store.events({ user, organization, type: 'removed', limit: 1000 })
+  return rows.flatMap(({ detail: { hash } }) => (typeof hash === 'string' ? [hash] : []))
 }
 
 /** The hashes of a removed user, by one of them: they were put in one change. What an organization put is its own. */

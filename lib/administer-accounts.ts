@@ -41,10 +41,15 @@ export function removeUser({ snapshot, hash }: AdminFacts, { now }: Acting): Dra
 }
 
 /** A suspended membership ends as one that was removed: whoever ends the account would otherwise lift it. */
-const suspensions = ({ memberships }: UserFacts, hash: Hash, person: readonly string[], at: number) =>
+const suspensions = (
+  { id: user, memberships }: UserFacts,
+  hash: Hash,
+  person: readonly string[],
+  at: number,
+) =>
   memberships
     .filter(({ status }) => status === 'suspended')
-    .flatMap(({ organization }) => barring(hash, organization, person, at))
+    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
 
 /** Lets a removed user's identities and address make an account again. */
 export function readmitUser({ removed }: AdminFacts): Draft {

@@ -15,9 +15,9 @@ import type {
 /** Suspends a membership, which frees its seat, or makes it active with a seat. */
 export function setStatus(
   { verb, organization }: CommandOf<'suspend' | 'reactivate'> & { organization: string },
-  { snapshot }: AdminFacts,
+  facts: AdminFacts,
 ): Draft | Refused {
-  const user = snapshot.byId
+  const user = facts.snapshot.byId
   const member = memberOf(user, organization)
   if (!user || !member) return stranger(organization)
   const status = verb === 'suspend' ? 'suspended' : 'active'
@@ -26,7 +26,11 @@ export function setStatus(
   return {
     user,
     after: withMember(user, { ...member, status, seat }),
-    ops: [{ op: 'membership.update', user: user.id, organization, status, seat }],
+    ops: [
+      { op: 'membership.update', user: user.id, organization, status, seat },
+      // An address that changed meanwhile was kept out for the suspension alone.
+      ...(status === 'active' ? unbarring(organization, barsOf(user, organization, facts)) : []),
+    ],
   }
 }
 
@@ -49,7 +53,11 @@ export function remove(
     ops: [
       { op: 'membership.remove', user: user.id, organization },
       { op: 'tombstone.put', user: user.id, organization, role: null, at: now },
-      ...barring(hash, organization, personHashes(hash, user.identities, user.verifiedEmail), now),
+      ...barring(
+        hash,
+        { user: user.id, organization, at: now },
+        personHashes(hash, user.identities, user.verifiedEmail),
+      ),
       { op: 'user.update', id: user.id, set: { endSessions: true } },
       ...overtaken(snapshot, (invitation) => invitation.organization === organization),
     ],
@@ -168,25 +176,25 @@ export const stoneOf = (user: UserFacts, organization: string, role: string | nu
 /** Keeps a person out of an organization by hashes of its own, whatever becomes of the account. */
 export const barring = (
   hash: Hash,
-  organization: string,
+  { user, organization, at }: { user: string; organization: string; at: number },
   person: readonly string[],
-  at: number,
 ): Operation[] =>
   membershipHashes(hash, organization, person).map((entry) => ({
     op: 'removed.put',
     hash: entry,
     at,
+    user,
     organization,
   }))
 
-/** What keeps the person of this account out of the organization, under a former account perhaps. */
+/** What keeps the person of this account out of the organization, under a former account or address perhaps. */
 export const barsOf = (
   { identities, verifiedEmail }: UserFacts,
   organization: string,
-  { snapshot, hash }: AdminFacts,
+  { snapshot, hash, told }: AdminFacts,
 ): Snapshot['removed'] => {
   const own = membershipHashes(hash, organization, personHashes(hash, identities, verifiedEmail))
-  return snapshot.removed.filter((entry) => own.includes(entry.hash))
+  return snapshot.removed.filter((entry) => own.includes(entry.hash) || told.includes(entry.hash))
 }
 
 export const unbarring = (organization: string, bars: Snapshot['removed']): Operation[] =>

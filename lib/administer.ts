@@ -29,6 +29,8 @@ export interface AdminFacts {
   readonly put: Operation | null
   /** Hashes that were put together with the one in question, when a user was removed. */
   readonly removed: readonly string[]
+  /** Hashes by which the organization ever kept the user out, by an address that is no longer theirs perhaps. */
+  readonly told: readonly string[]
   readonly hash: Hash
 }
 

@@ -253,7 +253,7 @@ function factOf(op: Operation, hash: Hash, before: readonly User[]): Fact[] {
     case 'tombstone.remove':
       return fact('readmitted', op.user, op.organization, { role: op.role })
     case 'removed.put':
-      return fact('removed', null, op.organization ?? null, { hash: op.hash })
+      return fact('removed', op.user ?? null, op.organization ?? null, { hash: op.hash })
     case 'removed.remove':
       return fact('readmitted', null, op.organization ?? null, { hash: op.hash })
     case 'invitation.create':

@@ -230,11 +230,13 @@ export type Operation =
   | {
       /**
        * A removed user's identity or address, by its keyed hash; of a membership that was taken away the hash is its
-       * organization's own, which is named for the audit trail alone.
+       * organization's own, which is named for the audit trail alone,
+       * with the account that it was of.
        */
       readonly op: 'removed.put'
       readonly hash: string
       readonly at: number
+      readonly user?: string
       readonly organization?: string
     }
   | {

@@ -80,8 +80,8 @@ export const administration: readonly Guard[] = [
     rule: 'P09',
     holds: 'removing a member leaves hashes of the organization',
     in: members,
-    find: '...barring(hash, organization, personHashes(hash, user.identities, user.verifiedEmail), now),',
-    off: '',
+    find: 'personHashes(hash, user.identities, user.verifiedEmail),\n      ),',
+    off: '[],\n      ),',
     by: [...table, 'http/conflicts-membership', 'provision/admin'],
   },
   {

@@ -46,8 +46,8 @@ onEveryStore((factory) => {
     expect(await told(store, removed.decision)).toEqual([
       'left user o',
       'removed user o',
-      'removed o',
-      'removed o',
+      'removed user o',
+      'removed user o',
       'updated user',
     ])
     expect((await store.user(user))!.user.epoch).toBe(before + 1)
@@ -251,6 +251,25 @@ onEveryStore((factory) => {
     const { invitation } = await invite('o')
     expect(await admin.accept({ invitation, user: fourth, by: fourth })).toMatchObject(done)
     expect(await scene.roles(fourth)).toEqual([`member invitation:${invitation}`])
+  })
+
+  check('who is let in again is so by every address the account had', async (scene) => {
+    const { admin } = scene.jit
+    const user = await scene.person('ann')
+    const moves = async (email: string) => admin.changeEmail({ user, email, by })
+    await admin.remove({ user, ...o })
+    await moves('second@o.example')
+    expect((await scene.signIn('ann')).joined).toEqual([])
+    await admin.readmit({ user, ...o })
+    expect((await scene.signIn('ann')).joined).toEqual(['o'])
+
+    await admin.suspend({ user, ...o })
+    await moves('third@o.example')
+    const suspended = { code: 'membership_suspended' }
+    await expect(scene.signIn('ann')).rejects.toMatchObject(suspended)
+    expect((await scene.signIn('other', { email: 'second@o.example' })).joined).toEqual([])
+    await admin.reactivate({ user, ...o })
+    expect((await scene.signIn('other', { email: 'second@o.example' })).joined).toEqual(['o'])
   })
 
   check('an account: its address, its attributes, its identities', async (scene) => {
