@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Acting, type AdminFacts, administer, type Disconnect } from './administer.js'
 import type { Command, Verb } from './administer-command.js'
-import { emailHash, identityHash } from './audit.js'
+import { membershipHashes, personHashes } from './audit.js'
 import { within } from './deadline.js'
 import { JitError } from './errors.js'
 import { type ProvisionPorts, pause, provisionDefaults, unsettled } from './provision.js'
@@ -118,24 +118,27 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
   const whole = organization === undefined
   const overtakes = overtaking.has(command.verb)
   const record = (whole || overtakes) && user != null ? await store.user(user) : null
-  const invited =
-    command.verb === 'accept'
-      ? (await store.load({ ...about, email: null, organizations: [] })).invitations
-      : []
-  const place = organization ?? invited[0]?.organization
+  const first =
+    lifting.has(command.verb) && (!whole || command.verb === 'accept')
+      ? await store.load({ ...about, email: null, organizations: [] })
+      : null
+  const place = organization ?? first?.invitations[0]?.organization
   const memberships = whole ? (record?.memberships ?? []) : []
   const organizations = memberships.map((member) => member.organization)
+  const person = first?.byId
+    ? personHashes(hash, first.byId.identities, first.byId.verifiedEmail)
+    : personHashes(hash, identity ? [identity] : [], email)
+  const told = first && user != null && place !== undefined ? await barredBy(store, user, place) : []
+  const bars = place === undefined ? [] : membershipHashes(hash, place, person)
   const snapshot = await store.load({
     ...about,
     email: overtakes ? (record?.user.verifiedEmail ?? null) : email,
     ...(connection !== undefined && { source: `connection:${connection}` as const }),
     organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
-    hashes: [
-      ...(email === null ? [] : [emailHash(hash, email)]),
-      ...(identity ? [identityHash(hash, identity)] : []),
-    ],
+    hashes: [...new Set([...person, ...bars, ...told])],
   })
-  if (record && record.user.version !== snapshot.byId?.version) {
+  const version = snapshot.byId?.version
+  if ((record && record.user.version !== version) || (first && first.byId?.version !== version)) {
     throw new Error('the account changed between two reads')
   }
   return {
@@ -148,12 +151,16 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
         ? await switched(directory, command.connection, command.verb === 'enableConnection')
         : null,
     removed: command.verb === 'readmitUser' ? await removedWith(store, snapshot) : [],
+    told,
     hash,
   }
 }
 
 /** A removal overtakes the invitations that wait for the same person. */
 const overtaking: ReadonlySet<string> = new Set(['remove', 'revoke', 'removeUser'] satisfies Verb[])
+
+/** What lifts a removal must know the person by whom it may have been left under a former account. */
+const lifting: ReadonlySet<string> = new Set(['readmit', 'reactivate', 'accept'] satisfies Verb[])
 
 async function switched(
   directory: Directory,
@@ -168,12 +175,21 @@ async function switched(
   )
 }
 
-/** The hashes of a removed user, by one of them: they were put in one change. */
+/** By what an organization kept an account out: an address may no longer be its own. */
+async function barredBy(store: Store, user: string, organization: string): Promise<string[]> {
+  const { rows } = await store.events({ user, organization, type: 'removed', limit: 1000 })
+  return rows.flatMap(({ detail: { hash } }) => (typeof hash === 'string' ? [hash] : []))
+}
+
+/** The hashes of a removed user, by one of them: they were put in one change. What an organization put is its own. */
 async function removedWith(store: Store, { removed }: Snapshot): Promise<string[]> {
   const hashes = new Set(removed.map(({ hash }) => hash))
   for (const { hash, at } of removed) {
     const { rows } = await store.events({ type: 'removed', from: at, to: at + 1, limit: 1000 })
-    const told = rows.filter(({ type, detail }) => type === 'removed' && typeof detail.hash === 'string')
+    const told = rows.filter(
+      ({ type, organization, detail }) =>
+        type === 'removed' && organization === null && typeof detail.hash === 'string',
+    )
     const change = told.find(({ detail }) => detail.hash === hash)?.change
     for (const event of told) if (event.change === change) hashes.add(event.detail.hash as string)
   }

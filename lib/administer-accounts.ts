@@ -1,9 +1,9 @@
 import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { overtaken } from './administer-members.js'
-import { emailHash, identityHash } from './audit.js'
+import { barring, overtaken } from './administer-members.js'
+import { emailHash, type Hash, personHashes } from './audit.js'
 import { identityLimits } from './identity.js'
-import type { Operation } from './store.js'
+import type { Operation, UserFacts } from './store.js'
 
 const nobody: Refused = { refused: 'user_unknown', why: 'there is no such user' }
 
@@ -20,30 +20,48 @@ export function setStatus(
   return { user, after: { ...user, status }, ops: [{ op: 'user.update', id: user.id, set }] }
 }
 
-/** Ends the account, and leaves hashes of its identities and address by which no policy makes it anew. */
+/**
+ * Ends the account, and leaves hashes of its identities and address by which no policy makes it anew. What a person
+ * took away or suspended of its memberships stays away even where the account is made again.
+ */
 export function removeUser({ snapshot, hash }: AdminFacts, { now }: Acting): Draft | Refused {
   const user = snapshot.byId
   if (!user) return nobody
-  const hashes = user.identities.map((identity) => identityHash(hash, identity))
-  if (user.verifiedEmail !== null) hashes.push(emailHash(hash, user.verifiedEmail))
+  const hashes = personHashes(hash, user.identities, user.verifiedEmail)
   return {
     user,
     after: { status: user.status, memberships: [] },
     ops: [
       { op: 'user.remove', id: user.id },
       ...hashes.map((entry): Operation => ({ op: 'removed.put', hash: entry, at: now })),
+      ...suspensions(user, hash, hashes, now),
       ...overtaken(snapshot, () => true),
     ],
   }
 }
+
+/** A suspended membership ends as one that was removed: whoever ends the account would otherwise lift it. */
+const suspensions = (
+  { id: user, memberships }: UserFacts,
+  hash: Hash,
+  person: readonly string[],
+  at: number,
+) =>
+  memberships
+    .filter(({ status }) => status === 'suspended')
+    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
 
 /** Lets a removed user's identities and address make an account again. */
 export function readmitUser({ removed }: AdminFacts): Draft {
   return { ops: removed.map((hash) => ({ op: 'removed.remove', hash })) }
 }
 
-/** Takes an address for verified on the operator's word. */
-export function changeEmail({ email }: CommandOf<'changeEmail'>, { snapshot }: AdminFacts): Draft | Refused {
+/** Takes an address for verified on the operator's word. The old one leads around no suspended membership. */
+export function changeEmail(
+  { email }: CommandOf<'changeEmail'>,
+  { snapshot, hash }: AdminFacts,
+  { now }: Acting,
+): Draft | Refused {
   const user = snapshot.byId
   if (!user) return nobody
   if (user.verifiedEmail === email) return { ops: [] }
@@ -51,7 +69,8 @@ export function changeEmail({ email }: CommandOf<'changeEmail'>, { snapshot }: A
     return { refused: 'email_taken', why: `user "${snapshot.byVerifiedEmail.id}" has that address` }
   }
   const set = { verifiedEmail: email, contactEmail: email, endSessions: true } as const
-  return { user, ops: [{ op: 'user.update', id: user.id, set }] }
+  const old = user.verifiedEmail === null ? [] : [emailHash(hash, user.verifiedEmail)]
+  return { user, ops: [{ op: 'user.update', id: user.id, set }, ...suspensions(user, hash, old, now)] }
 }
 
 /** Sets the attributes that are named, and clears those that are named with null. */

@@ -1,7 +1,7 @@
 import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { memberOf, policyOf, stoneOf, withMember } from './administer-members.js'
-import { emailHash } from './audit.js'
+import { barsOf, memberOf, policyOf, stoneOf, unbarring, withMember } from './administer-members.js'
+import { emailHash, membershipHashes } from './audit.js'
 import type { Operation } from './store.js'
 
 /**
@@ -18,7 +18,9 @@ export function invite(
   const { snapshot, hash } = facts
   const invited = snapshot.byVerifiedEmail
   const stones = [null, role].flatMap((what) => (invited && stoneOf(invited, organization, what)) ?? [])
-  const removed = snapshot.removed.filter((entry) => entry.hash === emailHash(hash, email))
+  const person = [emailHash(hash, email)]
+  const hashes = [...person, ...membershipHashes(hash, organization, person)]
+  const removed = snapshot.removed.filter((entry) => hashes.includes(entry.hash))
   const taken = Math.max(...[...stones, ...removed].map(({ at }) => at), Number.NEGATIVE_INFINITY)
   const waiting = snapshot.invitations.find(
     (entry) =>
@@ -61,11 +63,14 @@ export function accept(
     return notForThem(id)
   const { organization, role } = invitation
   const stones = [null, role].flatMap((what) => stoneOf(user, organization, what) ?? [])
-  if (stones.some(({ at }) => at >= invitation.at)) return notForThem(id)
+  const bars = barsOf(user, organization, facts)
+  const member = memberOf(user, organization)
+  // Whoever is a member was let in since they were kept out.
+  const weighed = [...stones, ...(member ? [] : bars)]
+  if (weighed.some(({ at }) => at >= invitation.at)) return notForThem(id)
   if (user.status !== 'active') return { refused: 'user_suspended', why: `user "${person}" is suspended` }
   const policy = policyOf(facts, organization, role)
   if ('refused' in policy) return policy
-  const member = memberOf(user, organization)
   if (member?.status === 'suspended') {
     return {
       refused: 'membership_suspended',
@@ -82,6 +87,7 @@ export function accept(
     organization,
     role: stone.role,
   }))
+  ops.push(...unbarring(organization, bars))
   if (!member) {
     ops.push({ op: 'membership.create', user: user.id, organization, status: 'active', seat, at: now })
   }

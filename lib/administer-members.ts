@@ -1,5 +1,6 @@
 import type { Acting, AdminFacts, Counted, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
+import { type Hash, membershipHashes, personHashes } from './audit.js'
 import type { Organization } from './policy.js'
 import type {
   GrantSource,
@@ -14,9 +15,9 @@ import type {
 /** Suspends a membership, which frees its seat, or makes it active with a seat. */
 export function setStatus(
   { verb, organization }: CommandOf<'suspend' | 'reactivate'> & { organization: string },
-  { snapshot }: AdminFacts,
+  facts: AdminFacts,
 ): Draft | Refused {
-  const user = snapshot.byId
+  const user = facts.snapshot.byId
   const member = memberOf(user, organization)
   if (!user || !member) return stranger(organization)
   const status = verb === 'suspend' ? 'suspended' : 'active'
@@ -25,14 +26,21 @@ export function setStatus(
   return {
     user,
     after: withMember(user, { ...member, status, seat }),
-    ops: [{ op: 'membership.update', user: user.id, organization, status, seat }],
+    ops: [
+      { op: 'membership.update', user: user.id, organization, status, seat },
+      // An address that changed meanwhile was kept out for the suspension alone.
+      ...(status === 'active' ? unbarring(organization, barsOf(user, organization, facts)) : []),
+    ],
   }
 }
 
-/** Ends a membership for good: no policy brings it back. */
+/**
+ * Ends a membership for good: no policy brings it back, under another account or address neither. What is taken of
+ * roles alone ends with the account.
+ */
 export function remove(
   { organization }: CommandOf<'remove'>,
-  { snapshot }: AdminFacts,
+  { snapshot, hash }: AdminFacts,
   { now }: Acting,
 ): Draft | Refused {
   const user = snapshot.byId
@@ -45,6 +53,11 @@ export function remove(
     ops: [
       { op: 'membership.remove', user: user.id, organization },
       { op: 'tombstone.put', user: user.id, organization, role: null, at: now },
+      ...barring(
+        hash,
+        { user: user.id, organization, at: now },
+        personHashes(hash, user.identities, user.verifiedEmail),
+      ),
       { op: 'user.update', id: user.id, set: { endSessions: true } },
       ...overtaken(snapshot, (invitation) => invitation.organization === organization),
     ],
@@ -54,15 +67,19 @@ export function remove(
 /** Lets policies give again what a person took away: the membership, or the role that is named. */
 export function readmit(
   { organization, role: named }: CommandOf<'readmit'>,
-  { snapshot }: AdminFacts,
+  facts: AdminFacts,
 ): Draft | Refused {
-  const user = snapshot.byId
+  const user = facts.snapshot.byId
+  if (!user) return stranger(organization)
   const role = named ?? null
+  const bars = barsOf(user, organization, facts)
   const known =
-    memberOf(user, organization) ?? user?.tombstones.find((stone) => stone.organization === organization)
-  if (!user || !known) return stranger(organization)
-  const lifted = stoneOf(user, organization, role)
-  return { user, ops: lifted ? [{ op: 'tombstone.remove', user: user.id, organization, role }] : [] }
+    memberOf(user, organization) ?? user.tombstones.find((stone) => stone.organization === organization)
+  if (!known && bars.length === 0) return stranger(organization)
+  const ops: Operation[] = role === null ? unbarring(organization, bars) : []
+  if (stoneOf(user, organization, role))
+    ops.push({ op: 'tombstone.remove', user: user.id, organization, role })
+  return { user, ops }
 }
 
 /** Gives a role by hand, which no sync takes back. */
@@ -155,6 +172,33 @@ export const memberOf = (user: UserFacts | null, organization: string): Membersh
 
 export const stoneOf = (user: UserFacts, organization: string, role: string | null): Tombstone | undefined =>
   user.tombstones.find((stone) => stone.organization === organization && stone.role === role)
+
+/** Keeps a person out of an organization by hashes of its own, whatever becomes of the account. */
+export const barring = (
+  hash: Hash,
+  { user, organization, at }: { user: string; organization: string; at: number },
+  person: readonly string[],
+): Operation[] =>
+  membershipHashes(hash, organization, person).map((entry) => ({
+    op: 'removed.put',
+    hash: entry,
+    at,
+    user,
+    organization,
+  }))
+
+/** What keeps the person of this account out of the organization, under a former account or address perhaps. */
+export const barsOf = (
+  { identities, verifiedEmail }: UserFacts,
+  organization: string,
+  { snapshot, hash, told }: AdminFacts,
+): Snapshot['removed'] => {
+  const own = membershipHashes(hash, organization, personHashes(hash, identities, verifiedEmail))
+  return snapshot.removed.filter((entry) => own.includes(entry.hash) || told.includes(entry.hash))
+}
+
+export const unbarring = (organization: string, bars: Snapshot['removed']): Operation[] =>
+  bars.map(({ hash, at: until }) => ({ op: 'removed.remove', hash, until, organization }))
 
 /** The user with this membership in the place of the one they have there. */
 export const withMember = (user: Counted, member: Membership): Counted => ({

@@ -29,6 +29,8 @@ export interface AdminFacts {
   readonly put: Operation | null
   /** Hashes that were put together with the one in question, when a user was removed. */
   readonly removed: readonly string[]
+  /** Hashes by which the organization ever kept the user out, by an address that is no longer theirs perhaps. */
+  readonly told: readonly string[]
   readonly hash: Hash
 }
 
@@ -149,7 +151,7 @@ function draftOf(command: Command | Disconnect, facts: AdminFacts, acting: Actin
     case 'readmitUser':
       return accounts.readmitUser(facts)
     case 'changeEmail':
-      return accounts.changeEmail(command, facts)
+      return accounts.changeEmail(command, facts, acting)
     case 'update':
       return accounts.update(command, facts)
     case 'unlink':

@@ -1,6 +1,6 @@
 import type { Source } from './identity.js'
 import type { Reason, TraceEntry } from './plan.js'
-import type { Guard, Operation, User } from './store.js'
+import type { Guard, IdentityKey, Operation, User } from './store.js'
 
 /** The closed union of event types: one fact each, in the past tense. */
 export const eventTypes = [
@@ -83,6 +83,16 @@ export const identityHash = (hash: Hash, identity: { source: string; issuer: str
 
 /** The hash of an address. */
 export const emailHash = (hash: Hash, address: string) => hash(JSON.stringify(['email', address]))
+
+/** What a person is known by once their account is gone: their identities and their proved address. */
+export const personHashes = (hash: Hash, identities: readonly IdentityKey[], address: string | null) => [
+  ...identities.map((identity) => identityHash(hash, identity)),
+  ...(address === null ? [] : [emailHash(hash, address)]),
+]
+
+/** The same for one organization, which took a membership away: another one's word does not lift it. */
+export const membershipHashes = (hash: Hash, organization: string, person: readonly string[]) =>
+  person.map((entry) => hash(JSON.stringify(['membership', organization, entry])))
 
 /** The hash of an attribute's value, which a person may choose: no text of theirs hashes like what is none. */
 export const attributeHash = (hash: Hash, value: string) => hash(JSON.stringify(['attribute', value]))
@@ -243,9 +253,9 @@ function factOf(op: Operation, hash: Hash, before: readonly User[]): Fact[] {
     case 'tombstone.remove':
       return fact('readmitted', op.user, op.organization, { role: op.role })
     case 'removed.put':
-      return fact('removed', null, null, { hash: op.hash })
+      return fact('removed', op.user ?? null, op.organization ?? null, { hash: op.hash })
     case 'removed.remove':
-      return fact('readmitted', null, null, { hash: op.hash })
+      return fact('readmitted', null, op.organization ?? null, { hash: op.hash })
     case 'invitation.create':
       return fact('invited', null, op.organization, {
         invitation: op.id,

@@ -37,10 +37,11 @@ export interface Settled {
   readonly accepted: readonly InvitationFacts[]
   /** Tombstones that an invitation lifts. */
   readonly lifted: readonly Tombstone[]
-  /** Hashes by which this person would be known to be removed, where an account is made or claimed. */
+  /** Hashes by which this person would be known to be removed, where an account is made or claimed, and joins. */
   readonly hashes: readonly string[]
-  /** Removals of a user that an invitation lifts. */
+  /** Removals of a user that an invitation lifts, and those of a membership by its organization's hashes. */
   readonly restored: Snapshot['removed']
+  readonly unbarred: Snapshot['removed']
   readonly roles: RolePlan
   readonly attributes: AttributePlan | null
   readonly adopted: AssertedIdentity['email']
@@ -160,6 +161,9 @@ function operations(
   }
   const organization = settled.organization?.id ?? ''
   for (const { role } of settled.lifted) ops.push({ op: 'tombstone.remove', user: id, organization, role })
+  for (const { hash, at: until } of settled.unbarred) {
+    ops.push({ op: 'removed.remove', hash, until, organization })
+  }
   if (joins) ops.push({ op: 'membership.create', user: id, organization, status: 'active', seat, at })
   else if (seat) ops.push({ op: 'membership.update', user: id, organization, status: member!.status, seat })
   for (const grant of roles.add) ops.push({ op: 'grant.add', user: id, organization, ...grant, at })

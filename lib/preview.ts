@@ -40,7 +40,7 @@ export interface PreviewOptions {
  * people told of. A sync that is held stays so on the side of the policy in force alone.
  *
  * It sees neither people who never signed in by the connection, nor what an IdP would assert today, nor what other
- * claims would mean (`attributes`, `issuer`). E-mail-domain policies revoke nothing and are left out, and so is
+ * claims would mean (`attributes`, `issuer`), nor what was removed of a former account. E-mail-domain policies revoke nothing and are left out, and so is
  * `onConflict`. The last free seats go to people in the order of their identities.
  * @throws JitError `unavailable` where the store cannot be read
  */

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { emailHash, type Hash, identityHash } from './audit.js'
+import { emailHash, type Hash, membershipHashes, personHashes } from './audit.js'
 import { type Chosen, conflictName, type OnConflict, type SignInConflict } from './conflict.js'
 import { requestLimit, within } from './deadline.js'
 import { JitError } from './errors.js'
@@ -196,6 +196,7 @@ export async function signInFacts(
   const organizations = new Set<string>()
   if (way.kind === 'connection') organizations.add(way.organization.id)
   else if (domain?.owner?.domainJit.enabled) organizations.add(domain.owner.id)
+  const person = personHashes(hash, [identity], identity.email?.address ?? null)
   const load = () =>
     store.load({
       source: identity.source,
@@ -205,21 +206,27 @@ export async function signInFacts(
       email: way.kind === 'provider' || standing === 'vouched' ? (identity.email?.address ?? null) : null,
       organizations: [...organizations],
       hashes: [
-        identityHash(hash, identity),
-        ...(identity.email ? [emailHash(hash, identity.email.address)] : []),
+        ...person,
+        ...[...organizations].flatMap((organization) => membershipHashes(hash, organization, person)),
       ],
     })
   let snapshot = await load()
   let ownDomain: SignIn['ownDomain'] = null
-  const own = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail?.split('@')[1]
-  if (way.kind === 'provider' && own !== undefined && own !== identity.email?.domain) {
-    ownDomain = await directory.domain(own)
-    const owner = ownDomain.owner
-    // A second read, for the rare account whose own domain has a policy and differs from what was asserted.
-    if (owner?.domainJit.enabled && owner.domainJit.existingUsers && !organizations.has(owner.id)) {
-      organizations.add(owner.id)
+  const account = snapshot.byIdentity ?? snapshot.byVerifiedEmail
+  const own = account?.verifiedEmail ?? null
+  if (own !== null && own !== identity.email?.address) {
+    const name = own.split('@')[1]!
+    if (way.kind === 'provider' && name !== identity.email?.domain) ownDomain = await directory.domain(name)
+    const owner = (ownDomain ?? domain)?.owner
+    const applies = owner?.domainJit.enabled && owner.domainJit.existingUsers
+    const asked = way.kind === 'connection' ? way.organization : applies ? owner : null
+    // A second read, for the rare account whose own address differs from what was asserted: that one's domain may
+    // have a policy, and a removal may be known by it alone. Members need neither.
+    if (asked && !account?.memberships.some(({ organization }) => organization === asked.id)) {
+      organizations.add(asked.id)
+      person.push(emailHash(hash, own))
       snapshot = await load()
-      const now = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail?.split('@')[1]
+      const now = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail
       if (now !== own) throw new Error('the account changed between two reads')
     }
   }

@@ -117,7 +117,7 @@ export interface Snapshot {
   readonly connection: ConnectionFacts | null
   /** Pending ones for the query's address, and the one it names; the oldest first. */
   readonly invitations: readonly InvitationFacts[]
-  /** Of the query's hashes those that stand for a user whom a person removed, with the time of that. */
+  /** Of the query's hashes those that stand for a user or a membership that a person removed, with the time of that. */
   readonly removed: readonly { readonly hash: string; readonly at: number }[]
 }
 
@@ -130,7 +130,7 @@ export interface LoadQuery extends Partial<IdentityKey> {
   readonly user?: string
   /** An invitation by id. */
   readonly invitation?: string
-  /** Keyed hashes of the identity and the address, to find out whether their user was removed. */
+  /** Keyed hashes of the identity and the address, to find out whether their user or membership was removed. */
   readonly hashes?: readonly string[]
 }
 
@@ -228,16 +228,23 @@ export type Operation =
       readonly role: string | null
     }
   | {
-      /** A removed user's identity or address, by its keyed hash. */
+      /**
+       * A removed user's identity or address, by its keyed hash; of a membership that was taken away the hash is its
+       * organization's own, which is named for the audit trail alone,
+       * with the account that it was of.
+       */
       readonly op: 'removed.put'
       readonly hash: string
       readonly at: number
+      readonly user?: string
+      readonly organization?: string
     }
   | {
       /** Where it is not there, nothing is missed; a removal later than `until` stays, where that is given. */
       readonly op: 'removed.remove'
       readonly hash: string
       readonly until?: number
+      readonly organization?: string
     }
   | {
       readonly op: 'invitation.create'

@@ -1,4 +1,4 @@
-import { emailHash, identityHash } from './audit.js'
+import { membershipHashes, personHashes } from './audit.js'
 import type { SignIn } from './plan.js'
 import type { Organization } from './policy.js'
 import type { InvitationFacts, Membership, Snapshot, Tombstone, UserFacts } from './store.js'
@@ -9,8 +9,12 @@ export interface Removals {
   readonly gone: boolean
   /** What a removal of this person is known by; of whoever has an account nothing. */
   readonly hashes: readonly string[]
+  /** What the removal of the membership is known by; of whoever has an account nothing. */
+  readonly memberHashes: readonly string[]
   /** Removals of the user that an invitation overrules. */
   readonly restored: Snapshot['removed']
+  /** Removals of a membership under a former account, or before a change of address, that an invitation lifts. */
+  readonly unbarred: Snapshot['removed']
   /** The membership was removed, and no invitation is newer. */
   readonly barred: boolean
   /** Roles that stay away; `null` for the membership itself. */
@@ -27,6 +31,7 @@ export interface Removals {
 /**
  * Weighs tombstones against invitations for the person's proved address. The newer of the two counts, and of two in
  * the same moment the tombstone. An invitation lifts the removal of a membership and of its own role, of no other.
+ * The removal of a membership outlives the account, by hashes of the organization's own; that of a role does not.
  */
 export function weighTombstones(
   { identity, snapshot, hash, now }: Pick<SignIn, 'identity' | 'snapshot' | 'hash' | 'now'>,
@@ -42,15 +47,20 @@ export function weighTombstones(
 ): Removals {
   const { user, claimed, organization, member, trusted } = about
   const asserted = trusted ? identity.email!.address : null
+  const fresh = !user || claimed
   // An account that is known by its subject has the address it took, whatever its IdP says today.
-  const address = !user || claimed || user.verifiedEmail === asserted ? asserted : null
+  const address = fresh || user.verifiedEmail === asserted ? asserted : null
+  const person = personHashes(hash, [identity], address)
   // Whoever is known here was not removed; what is claimed was never anybody's.
-  const hashes =
-    user && !claimed
-      ? []
-      : [identityHash(hash, identity), ...(address === null ? [] : [emailHash(hash, address)])]
+  const hashes = fresh ? person : []
+  const own = fresh || user.verifiedEmail === address ? null : user.verifiedEmail
+  const known = [...person, ...personHashes(hash, [], own)]
+  // Whoever is a member was let in since.
+  const memberHashes = organization && !member ? membershipHashes(hash, organization.id, known) : []
+  const barring = snapshot.removed.filter((entry) => memberHashes.includes(entry.hash))
   const gone = snapshot.removed.filter((entry) => hashes.includes(entry.hash))
-  const stones = user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? []
+  const held = user?.tombstones.filter((stone) => stone.organization === organization?.id) ?? []
+  const stones = [...held, ...barring.map(({ at }) => ({ role: null, at }))]
   const overruled = ({ organization: where, role, at }: InvitationFacts) =>
     gone.some((entry) => entry.at >= at) ||
     (where === organization?.id &&
@@ -66,14 +76,17 @@ export function weighTombstones(
   const lifted =
     accepted.length === 0
       ? []
-      : stones.filter(({ role }) => role === null || accepted.some((invitation) => invitation.role === role))
-  const left = stones.filter((stone) => !lifted.includes(stone))
-  const barred = left.some(({ role }) => role === null)
+      : held.filter(({ role }) => role === null || accepted.some((invitation) => invitation.role === role))
+  const unbarred = accepted.length === 0 ? [] : barring
+  const left = held.filter((stone) => !lifted.includes(stone))
+  const barred = left.some(({ role }) => role === null) || barring.length > unbarred.length
   const refused = gone.length > 0 && open.length === 0
   return {
     gone: refused,
     hashes,
+    memberHashes: fresh ? memberHashes : [],
     restored: gone,
+    unbarred,
     barred,
     roles: new Set(left.map(({ role }) => role)),
     accepted,
@@ -85,7 +98,7 @@ export function weighTombstones(
         ? 'membership_removed'
         : left.length > 0
           ? 'roles_removed'
-          : lifted.length + gone.length > 0
+          : lifted.length + unbarred.length + gone.length > 0
             ? 'overridden_by_invitation'
             : 'none',
   }

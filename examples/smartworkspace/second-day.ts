@@ -93,7 +93,7 @@ export const secondDay: readonly Story[] = [
     person: gita,
     ...byHand,
     steps: administering(olga, 'superfantasy', 'remove', { about: gita.name }),
-    rows: { memberships: -1, grants: -1, events: 3 },
+    rows: { memberships: -1, grants: -1, events: 5 },
     memberships: [],
     touches: 'superfantasy',
     ends: [gita.email],
@@ -112,7 +112,7 @@ export const secondDay: readonly Story[] = [
     person: gita,
     ...byHand,
     steps: administering(olga, 'superfantasy', 'readmit', { about: gita.name }),
-    rows: { events: 1 },
+    rows: { events: 3 },
     memberships: [],
   },
   {

@@ -42,14 +42,17 @@ export class Somebody {
     return this.person.protocol === 'oidc' ? 'acme' : 'globex'
   }
 
-  /** As if they had never been here. */
+  /** As if they had never been here, but for what an organization decided of them. */
   forget(): void {
-    this.standing = { ...untouched(this.person.email), account: 'removed', email: this.standing.email }
+    const { membership, email } = this.standing
+    this.standing = { ...untouched(this.person.email), account: 'removed', email }
+    // What an organization suspended it keeps out.
+    if (membership !== 'open') this.standing.membership = 'removed'
     this.user = null
   }
 
   readmit(): void {
-    this.standing = untouched(this.person.email)
+    this.standing = { ...untouched(this.person.email), membership: this.standing.membership }
   }
 
   /** The code by which they are refused; null for those who may come in, where there is a seat. */

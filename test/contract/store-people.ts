@@ -61,14 +61,14 @@ export function people(runner: Runner, factory: () => Promise<StoreFixture>): vo
 
   inWorld('hashes of who was removed are put, put again and removed', async (store) => {
     const removed = async (...hashes: string[]) => (await load(store, { hashes })).removed
-    await write(store, { op: 'removed.put', hash: 'of yan', at: 1 })
+    await write(store, { op: 'removed.put', hash: 'of yan', at: 1, organization: 'acme' })
     same(await removed('of yan', 'of nobody', 'hash of zoe'), [
       { hash: 'of yan', at: 1 },
       { hash: 'hash of zoe', at },
     ])
     await write(store, { op: 'removed.put', hash: 'of yan', at: 2 })
     assert.deepEqual(await removed('of yan'), [{ hash: 'of yan', at: 2 }])
-    await write(store, { op: 'removed.remove', hash: 'of yan', until: 1 })
+    await write(store, { op: 'removed.remove', hash: 'of yan', until: 1, organization: 'acme' })
     assert.deepEqual(await removed('of yan'), [{ hash: 'of yan', at: 2 }])
     await write(store, { op: 'removed.remove', hash: 'of yan', until: 2 })
     assert.deepEqual(await removed('of yan'), [])

@@ -23,7 +23,7 @@ const stories = [
   ['given a role by hand', 'updated', 'administered', 'grants +1, events +1'],
   ['out of the groups', 'updated', 'identity_synced', 'grants −2, events +3'],
   ['renamed at the identity provider', 'updated', 'identity_synced', 'events +2'],
-  ['guest removed', 'updated', 'administered', 'memberships −1, grants −1, events +3, sessions −1'],
+  ['guest removed', 'updated', 'administered', 'memberships −1, grants −1, events +5, sessions −1'],
   ['guest stays out', 'unchanged', 'identity_known', 'none'],
   ['guest back', 'updated', 'membership_created', 'memberships +1, grants +1'],
   ['invited colleague', 'created', 'user_provisioned', 'memberships +1, grants +2'],

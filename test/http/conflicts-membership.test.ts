@@ -119,6 +119,66 @@ describe('membership or user was removed by a person', () => {
     expect(back.user.id).not.toBe(user.id)
   })
 
+  /** What an organization’s administrator did about Alice, and what then ended her account or its address. */
+  const deeds = ['remove', 'suspend'] as const
+  test.each(deeds)('membership: `%s` holds where the account is gone', async (deed) => {
+    await start()
+    const { user } = await at.me()
+    const { admin } = at.app.jit
+    await admin[deed]({ by, user: user.id, organization: 'o' })
+    await admin.removeUser({ by, user: user.id })
+    at.pass(1_000)
+    await admin.invite({ by, organization: 'p', email: alice, role: 'member' })
+    const back = await at.me(admins)
+    expect(back.jit).toMatchObject({ outcome: 'created', joined: [] })
+    expect(await at.grants(back.user.id)).toBeNull()
+    at.pass(1_000)
+    await admin.invite({ by, organization: 'o', email: alice, role: 'viewer' })
+    expect((await at.me(admins)).jit.joined).toEqual(['o'])
+  })
+
+  test.each(deeds)('membership: `%s` holds where the address changed, by domain JIT', async (deed) => {
+    await start({
+      connections: false,
+      o: { domainJit: { enabled: true, existingUsers: true, roles: ['member'] } },
+    })
+    const { admin } = at.app.jit
+    const { user } = (await at.byCode(alice))!
+    expect(await at.grants(user.id)).toEqual(['member domain'])
+    await admin[deed]({ by, user: user.id, organization: 'o' })
+    await admin.changeEmail({ by, user: user.id, email: 'alice@elsewhere.example' })
+    const other = (await at.byCode(alice))!
+    expect(other.user.id).not.toBe(user.id)
+    expect(await at.grants(other.user.id)).toBeNull()
+    expect(other.jit.joined).toEqual([])
+    await admin.readmit({ by, user: other.user.id, organization: 'o' })
+    const again = (await at.byCode(alice))!
+    expect(await at.grants(again.user.id)).toEqual(['member domain'])
+  })
+
+  test('membership: nor by another address that a provider tells of the new account', async () => {
+    await start({
+      connections: false,
+      o: { domainJit: { enabled: true, existingUsers: true, roles: ['member'] } },
+    })
+    const { admin } = at.app.jit
+    const { user } = (await at.byCode(alice))!
+    await admin.remove({ by, user: user.id, organization: 'o' })
+    await admin.removeUser({ by, user: user.id })
+    await admin.readmitUser({ by, email: alice })
+    await at.social('sure', { sub: 'a', email: alice, verified: true })
+    const { id } = (await at.byCode(alice))!.user
+    for (const email of ['alice@elsewhere.example', 'alice.b@o.example', 'alice@acquired.example']) {
+      const client = browser()
+      await at.social('sure', { sub: 'a', email, verified: true }, { client })
+      expect((await at.app.me(client))!.user.id, email).toBe(id)
+      expect(await at.grants(id), email).toBeNull()
+    }
+    await admin.readmit({ by, user: id, organization: 'o' })
+    await at.social('sure', { sub: 'a', email: 'alice@elsewhere.example', verified: true })
+    expect(await at.grants(id)).toEqual(['member domain'])
+  })
+
   test('user: nor by a mailed code', async () => {
     await start({ connections: false })
     const { user } = (await at.byCode(alice))!

@@ -5,6 +5,7 @@ const accounts = 'lib/administer-accounts.ts'
 const invitations = 'lib/administer-invitations.ts'
 const connections = 'lib/administer-connections.ts'
 const command = 'lib/administer-command.ts'
+const commit = 'lib/admin-commit.ts'
 const table = ['tables/admin']
 
 /** What an administrator's command may reach, and what it leaves. */
@@ -21,7 +22,7 @@ export const administration: readonly Guard[] = [
     rule: 'P26',
     holds: 'what was removed here was a member here',
     in: members,
-    find: 'memberOf(user, organization) ?? user?.tombstones.find((stone) => stone.organization === organization)',
+    find: 'memberOf(user, organization) ?? user.tombstones.find((stone) => stone.organization === organization)',
     off: 'memberOf(user, organization) ?? user',
     by: [...table, 'http/admin'],
   },
@@ -74,6 +75,30 @@ export const administration: readonly Guard[] = [
     find: "{ op: 'tombstone.put', user: user.id, organization, role: null, at: now },",
     off: '',
     by: table,
+  },
+  {
+    rule: 'P09',
+    holds: 'removing a member leaves hashes of the organization',
+    in: members,
+    find: 'personHashes(hash, user.identities, user.verifiedEmail),\n      ),',
+    off: '[],\n      ),',
+    by: [...table, 'http/conflicts-membership', 'provision/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'removing a person leads around no suspended membership',
+    in: accounts,
+    find: '...suspensions(user, hash, hashes, now),',
+    off: '',
+    by: [...table, 'http/conflicts-membership', 'provision/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'readmitting a person lifts no organization’s removal',
+    in: commit,
+    find: "type === 'removed' && organization === null && typeof detail.hash === 'string',",
+    off: "type === 'removed' && typeof detail.hash === 'string',",
+    by: ['provision/admin'],
   },
   {
     rule: 'N04',
@@ -191,7 +216,7 @@ export const administration: readonly Guard[] = [
     rule: 'L12',
     holds: 'an invitation from before a removal is not accepted',
     in: invitations,
-    find: 'if (stones.some(({ at }) => at >= invitation.at)) return notForThem(id)',
+    find: 'if (weighed.some(({ at }) => at >= invitation.at)) return notForThem(id)',
     off: '',
     by: [...table, 'attacks/invitations'],
   },
@@ -223,16 +248,16 @@ export const administration: readonly Guard[] = [
     rule: 'P09',
     holds: 'removing a person leaves hashes of their identities',
     in: accounts,
-    find: 'const hashes = user.identities.map((identity) => identityHash(hash, identity))',
-    off: 'const hashes: string[] = []\n  void identityHash',
+    find: 'const hashes = personHashes(hash, user.identities, user.verifiedEmail)',
+    off: 'const hashes = personHashes(hash, [], user.verifiedEmail)',
     by: table,
   },
   {
     rule: 'P09',
     holds: 'removing a person leaves a hash of their address',
     in: accounts,
-    find: 'if (user.verifiedEmail !== null) hashes.push(emailHash(hash, user.verifiedEmail))',
-    off: '',
+    find: 'const hashes = personHashes(hash, user.identities, user.verifiedEmail)',
+    off: 'const hashes = personHashes(hash, user.identities, null)',
     by: table,
   },
   {
@@ -361,7 +386,7 @@ export const administration: readonly Guard[] = [
     rule: 'P12',
     holds: 'a command about two reads of one account sees one account',
     in: 'lib/admin-commit.ts',
-    find: 'if (record && record.user.version !== snapshot.byId?.version) {',
+    find: 'if ((record && record.user.version !== version) || (first && first.byId?.version !== version)) {',
     off: 'if (false) {',
     by: ['provision/admin-faults', 'provision/admin'],
   },

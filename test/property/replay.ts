@@ -71,6 +71,7 @@ export function replay(events: readonly AuditEvent[]): Told {
         delete users[user!]
         break
       case 'removed':
+        if (told.hash !== undefined) break
         held.tombstones.push(stone(organization!, told.role))
         break
       case 'readmitted':

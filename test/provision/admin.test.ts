@@ -43,7 +43,13 @@ onEveryStore((factory) => {
 
     const before = (await store.user(user))!.user.epoch
     const removed = await admin.remove({ user, ...o })
-    expect(await told(store, removed.decision)).toEqual(['left user o', 'removed user o', 'updated user'])
+    expect(await told(store, removed.decision)).toEqual([
+      'left user o',
+      'removed user o',
+      'removed user o',
+      'removed user o',
+      'updated user',
+    ])
     expect((await store.user(user))!.user.epoch).toBe(before + 1)
     expect(await admin.remove({ user, ...o })).toEqual(nothing)
     expect((await scene.signIn('ann')).joined).toEqual([])
@@ -202,6 +208,68 @@ onEveryStore((factory) => {
     const identity = { source: 'connection:c', issuer: 'https://idp.example', subject: 'ann' }
     expect(await admin.readmitUser({ identity, by })).toEqual(done)
     expect(await scene.signIn('ann')).toMatchObject({ outcome: 'created' })
+  })
+
+  check('a membership that was taken away stays so under another account', async (scene) => {
+    const { admin } = scene.jit
+    const invite = (organization: string) =>
+      admin.invite({ organization, email: 'ann@o.example', role: 'member', by })
+    const identity = { source: 'connection:c', issuer: 'https://idp.example', subject: 'ann' } as const
+    const again = async () => {
+      const { joined, after } = await scene.signIn('ann')
+      return [joined, await scene.roles(after.user.id)]
+    }
+    const out = [[], null]
+
+    const first = await scene.person('ann')
+    await admin.remove({ user: first, ...o })
+    await admin.removeUser({ user: first, by })
+    await invite('p')
+    expect(await again()).toEqual(out)
+    const invited = await invite('o')
+    expect(await again()).toEqual([['o'], [`member invitation:${invited.invitation}`, 'member sso:c']])
+
+    const second = (await scene.signIn('ann')).after.user.id
+    await admin.suspend({ user: second, ...o })
+    await admin.removeUser({ user: second, by })
+    // What lifts the removal of the account does not lift the organization’s.
+    expect(await admin.readmitUser({ identity, by })).toEqual(done)
+    expect(await admin.readmitUser({ email: 'ann@o.example', by })).toEqual(nothing)
+    expect(await again()).toEqual(out)
+    const third = (await scene.signIn('ann')).after.user.id
+    await expect(admin.readmit({ user: third, organization: 'p', by })).rejects.toMatchObject({
+      code: 'user_unknown',
+    })
+    const { decision } = await admin.readmit({ user: third, ...o })
+    expect(await told(scene.store, decision)).toEqual(['readmitted o', 'readmitted o'])
+    expect(await again()).toEqual([['o'], ['member sso:c']])
+
+    await admin.remove({ user: third, ...o })
+    await admin.removeUser({ user: third, by })
+    await admin.readmitUser({ email: 'ann@o.example', by })
+    const fourth = (await scene.signIn('ann')).after.user.id
+    const { invitation } = await invite('o')
+    expect(await admin.accept({ invitation, user: fourth, by: fourth })).toMatchObject(done)
+    expect(await scene.roles(fourth)).toEqual([`member invitation:${invitation}`])
+  })
+
+  check('who is let in again is so by every address the account had', async (scene) => {
+    const { admin } = scene.jit
+    const user = await scene.person('ann')
+    const moves = async (email: string) => admin.changeEmail({ user, email, by })
+    await admin.remove({ user, ...o })
+    await moves('second@o.example')
+    expect((await scene.signIn('ann')).joined).toEqual([])
+    await admin.readmit({ user, ...o })
+    expect((await scene.signIn('ann')).joined).toEqual(['o'])
+
+    await admin.suspend({ user, ...o })
+    await moves('third@o.example')
+    const suspended = { code: 'membership_suspended' }
+    await expect(scene.signIn('ann')).rejects.toMatchObject(suspended)
+    expect((await scene.signIn('other', { email: 'second@o.example' })).joined).toEqual([])
+    await admin.reactivate({ user, ...o })
+    expect((await scene.signIn('other', { email: 'second@o.example' })).joined).toEqual(['o'])
   })
 
   check('an account: its address, its attributes, its identities', async (scene) => {

@@ -3,7 +3,7 @@ import { type Asked, type InvitationFacts, JitError, type Snapshot, type UserFac
 import { describe, expect, test } from 'vitest'
 import { type AdminFacts, administer, type Disconnect } from '../../lib/administer.js'
 import { type Command, readCommand, type Verb } from '../../lib/administer-command.js'
-import { emailHash, identityHash } from '../../lib/audit.js'
+import { emailHash, identityHash, membershipHashes, personHashes } from '../../lib/audit.js'
 import { entries, invitation, known, member, user } from './facts.js'
 
 const { connection: sample } = await entries()
@@ -57,6 +57,7 @@ async function factsOf(given: Given): Promise<AdminFacts> {
     adopter: null,
     put: null,
     removed: [],
+    told: [],
     hash,
     ...given.facts,
   }
@@ -82,6 +83,14 @@ const plainMember = (facts: Partial<UserFacts> = {}) =>
 const membership = (parts: object, of = owner()) =>
   user({ memberships: [{ ...of.memberships[0]!, ...parts }] })
 const stone = (role: string | null, at = 1000, organization = 'o') => ({ organization, role, at })
+
+/** By what an organization knows the removal of a membership. */
+const barOf = (email: string, organization = 'o') =>
+  membershipHashes(hash, organization, [emailHash(hash, email)])[0]!
+const puts = ({ identities, verifiedEmail }: UserFacts, organization: string) =>
+  membershipHashes(hash, organization, personHashes(hash, identities, verifiedEmail)).map((entry) => ({
+    ...{ op: 'removed.put', hash: entry, at: 2000, user: 'u', organization },
+  }))
 
 /** What came of it, in a few words: a refusal's code, `nothing`, or its operations and guards. */
 function said(result: Awaited<ReturnType<typeof ask>>): string[] {
@@ -204,12 +213,19 @@ describe('remove and readmit', () => {
     [
       'ends membership and sessions, and leaves a tombstone',
       {},
-      ['membership.remove', 'tombstone.put', 'user.update endSessions', 'seats o -1', 'owners o -1'],
+      [
+        'membership.remove',
+        'tombstone.put',
+        'removed.put',
+        'user.update endSessions',
+        'seats o -1',
+        'owners o -1',
+      ],
     ],
     [
       'of a suspended member frees nothing',
       { user: membership(suspended), stored: { owners: 1 } },
-      ['membership.remove', 'tombstone.put', 'user.update endSessions'],
+      ['membership.remove', 'tombstone.put', 'removed.put', 'user.update endSessions'],
     ],
     ['of the last owner: refused', { stored: { owners: 1 } }, ['last_owner']],
     ['of who was removed: nothing', { user: user({ tombstones: [stone(null)] }) }, ['nothing']],
@@ -243,6 +259,31 @@ describe('remove and readmit', () => {
     ['of nobody: unknown', {}, null, ['user_unknown']],
   ])('readmit %s', async (_, more, who, expected) => {
     expect(said(await ask('readmit', { ...o, ...more }, { user: who }))).toEqual(expected)
+  })
+
+  test('remove leaves hashes of the organization, of each identity and of the proved address', async () => {
+    const who = known({ memberships: plainMember().memberships })
+    const result = await ask('remove', o, { user: who })
+    if ('refused' in result || result.kind !== 'changed') throw new Error('not changed')
+    expect(result.changes.ops.filter(({ op }) => op === 'removed.put')).toEqual(puts(who, 'o'))
+    expect(result.changes.events.filter(({ detail }) => 'hash' in detail)).toMatchObject(
+      Array(2).fill({ type: 'removed', user: 'u', organization: 'o' }),
+    )
+    const unproved = known({ ...who, verifiedEmail: null })
+    expect(
+      said(await ask('remove', o, { user: unproved })).filter((op) => op === 'removed.put'),
+    ).toHaveLength(1)
+  })
+
+  test.each<[string, object, UserFacts, string, string[]]>([
+    ['that was left under a former account', {}, user(), 'o', ['removed.remove']],
+    ['with the tombstone', {}, both, 'o', ['removed.remove', 'tombstone.remove']],
+    ['of a member', {}, owner(), 'o', ['removed.remove']],
+    ['not with a role’s', { role: 'admin' }, both, 'o', ['tombstone.remove admin']],
+    ['of another organization: unknown', {}, user(), 'p', ['user_unknown']],
+  ])('readmit lifts the removal of the membership by hash, %s', async (_, more, who, from, expected) => {
+    const removed = [{ hash: barOf('ann@o.example', from), at: 1000 }]
+    expect(said(await ask('readmit', { ...o, ...more }, { user: who, removed }))).toEqual(expected)
   })
 })
 
@@ -446,6 +487,18 @@ describe('invite and withdraw', () => {
       { removed: [{ hash: emailHash(hash, 'ann@o.example'), at: 1000 }] },
       'fresh',
     ],
+    [
+      'one older than the removal of the membership of a former account',
+      invitation(),
+      { removed: [{ hash: barOf('ann@o.example'), at: 1000 }] },
+      'fresh',
+    ],
+    [
+      'one older than such a removal elsewhere',
+      invitation(),
+      { removed: [{ hash: barOf('ann@o.example', 'p'), at: 1000 }] },
+      'i',
+    ],
   ])('%s', async (_, waiting, given, expected) => {
     const result = await invite({}, { ...given, invitations: [waiting] })
     expect(result).toMatchObject({ kind: expected === 'i' ? 'nothing' : 'changed', invitation: expected })
@@ -507,6 +560,24 @@ describe('accept', () => {
       { user: user({ tombstones: [stone(null, 500)] }) },
       {},
       ['invitation_unknown'],
+    ],
+    [
+      'lifts an older removal of the membership of a former account',
+      { removed: [{ hash: barOf('ann@o.example'), at: 499 }] },
+      {},
+      ['removed.remove', joins, gets, 'organization', 'seats o 1', 'invitation'],
+    ],
+    [
+      'not newer than such a removal',
+      { removed: [{ hash: barOf('ann@o.example'), at: 500 }] },
+      {},
+      ['invitation_unknown'],
+    ],
+    [
+      'of a member, who was let in since',
+      { user: plainMember(), removed: [{ hash: barOf('ann@o.example'), at: 500 }] },
+      {},
+      ['removed.remove', gets, 'organization', 'invitation'],
     ],
     [
       'not newer than the removal of its role',
@@ -603,6 +674,24 @@ describe('accounts', () => {
         ],
       },
     })
+  })
+  test('removeUser and changeEmail lead around no suspended membership', async () => {
+    const [first] = plainMember().memberships
+    const memberships = [
+      { ...first!, ...suspended },
+      { ...first!, organization: 'p' },
+    ]
+    const who = known({ memberships })
+    const bars = (result: Awaited<ReturnType<typeof ask>>) =>
+      'refused' in result || result.kind !== 'changed'
+        ? []
+        : result.changes.ops.filter((op) => op.op === 'removed.put' && op.organization !== undefined)
+    expect(bars(await ask('removeUser', { user: 'u' }, { user: who }))).toEqual(puts(who, 'o'))
+    const email = 'new@o.example'
+    const changed = await ask('changeEmail', { user: 'u', email }, { user: who })
+    expect(bars(changed)).toEqual(puts({ ...who, identities: [] }, 'o'))
+    const unproved = { ...who, verifiedEmail: null }
+    expect(bars(await ask('changeEmail', { user: 'u', email }, { user: unproved }))).toEqual([])
   })
   test.each<[string, Given, string[]]>([
     ['without a proved address or an identity', { user: user({ verifiedEmail: null }) }, ['user.remove']],
@@ -785,7 +874,7 @@ test('every change expects the user’s version and names the acting person in e
   if ('refused' in result || result.kind !== 'changed') throw new Error('not changed')
   const { id, expect: expected, events } = result.changes
   expect([id, expected]).toEqual(['change', [{ user: 'u', version: 3 }]])
-  expect(events.map(({ type }) => type)).toEqual(['left', 'removed', 'updated'])
+  expect(events.map(({ type }) => type)).toEqual(['left', 'removed', 'removed', 'updated'])
   const header = {
     actor: 'root',
     source: null,

@@ -571,6 +571,84 @@ describe('membership or user was removed by a person', () => {
       'allow',
     )
   })
+
+  describe('membership: it stays away where the account it was of is gone', () => {
+    const from = 'o'
+    const accounts: [string, Given][] = [
+      ['made', {}],
+      ['known', { byIdentity: known() }],
+      ['linked', { byVerifiedEmail: user() }],
+      ['claimed', { byContactEmail: [carrier()] }],
+    ]
+    const cases = accounts.flatMap(([name, given]) =>
+      (['identity', 'address'] as const).map((of) => [name, of, given] as const),
+    )
+
+    test.each(cases)('of an account that is %s, by the hash of the %s', async (_, of, given) => {
+      const removed = [{ of, at: 1500, from }]
+      const plan = allowed(await decide({ ...given, removed }))
+      expect([plan.joined, findingOf(plan, 'tombstone')]).toEqual([[], 'membership_removed'])
+      expect(plan.after.membership).toBeNull()
+
+      const later = [invitation({ at: 1501 })]
+      const invited = allowed(await decide({ ...given, removed, invitations: later }))
+      expect([invited.joined, findingOf(invited, 'tombstone')]).toEqual([['o'], 'overridden_by_invitation'])
+      expect(opsOf(invited, 'removed.remove')).toEqual([
+        { op: 'removed.remove', hash: expect.any(String), until: 1500, organization: 'o' },
+      ])
+
+      const same = allowed(await decide({ ...given, removed, invitations: [invitation({ at: 1500 })] }))
+      expect([same.joined, same.invitations]).toEqual([[], []])
+    })
+
+    test.each(accounts)('of an account that is %s, whatever another organization says', async (_, given) => {
+      const removed = [
+        { of: 'address', at: 1500 },
+        { of: 'address', at: 1500, from },
+      ] as const
+      const invitations = [invitation({ organization: 'p', at: 1600 })]
+      const plan = allowed(await decide({ ...given, removed: [...removed], invitations }))
+      expect([plan.joined, findingOf(plan, 'tombstone')]).toEqual([[], 'membership_removed'])
+      expect(plan.changes?.ops.filter((op) => op.op === 'removed.remove' && op.organization) ?? []).toEqual(
+        [],
+      )
+      expect(plan.invitations).toHaveLength(1)
+    })
+
+    test('nor by another address than that of the account', async () => {
+      const given = { byIdentity: known({ verifiedEmail: 'former@o.example' }) }
+      const removed: Given['removed'] = [{ of: 'own address', at: 1500, from }]
+      expect(allowed(await decide(given)).joined).toEqual(['o'])
+      expect(allowed(await decide({ ...given, removed })).joined).toEqual([])
+    })
+
+    test('the removal from another organization is none from this one', async () => {
+      const removed: Given['removed'] = [{ of: 'identity', at: 1500, from: 'p' }]
+      expect(allowed(await decide({ removed })).joined).toEqual(['o'])
+    })
+
+    test('whoever is a member was let in since', async () => {
+      const plan = allowed(
+        await decide({
+          byIdentity: known({ memberships: member() }),
+          identity: { groups: { kind: 'listed', values: ['admins'] } },
+          removed: [{ of: 'identity', at: 1500, from }],
+        }),
+      )
+      expect([plan.granted, findingOf(plan, 'tombstone')]).toEqual([['admin'], 'none'])
+    })
+
+    test('who is made and joins was removed by nobody meanwhile', async () => {
+      const hashesOf = async (given: Given) => {
+        const [guard] = guardsOf(await decide(given), 'unremoved')
+        return guard?.guard === 'unremoved' ? guard.hashes.length : 0
+      }
+      expect(await hashesOf({})).toBe(4)
+      expect(await hashesOf({ byContactEmail: [carrier()] })).toBe(4)
+      expect(await hashesOf({ connection: { jit: { join: false } } })).toBe(2)
+      expect(await hashesOf({ byVerifiedEmail: user() })).toBe(0)
+    })
+  })
 })
 
 describe('pending invitation', () => {

@@ -13,7 +13,7 @@ import type {
   UserFacts,
 } from 'passport-jit'
 import { assertIdentity, staticDirectory } from 'passport-jit'
-import { emailHash, identityHash } from '../../lib/audit.js'
+import { emailHash, identityHash, membershipHashes } from '../../lib/audit.js'
 import { conflictName, type SignInConflict } from '../../lib/conflict.js'
 import { assertedOf } from '../../lib/identity.js'
 import { type Plan, planSignIn, type SignIn } from '../../lib/plan.js'
@@ -119,8 +119,11 @@ export interface Given {
   /** What this identity asserted last; the same as now by default, where it is known. */
   asserted?: string | null
   invitations?: InvitationFacts[]
-  /** Of the identity or its address, when a person removed the user. */
-  removed?: { of: 'identity' | 'address'; at: number }[]
+  /**
+   * Of the identity, its address or that of the known account, when a person removed the user; their membership, where
+   * an organization is named.
+   */
+  removed?: { of: 'identity' | 'address' | 'own address'; at: number; from?: string }[]
   otherWays?: Source[]
   /** What the app chose, by conflict. */
   choices?: Record<string, string>
@@ -133,6 +136,7 @@ function common(identity: AssertedIdentity, given: Given, organization: Organiza
   const hashes = {
     identity: identityHash(hash, identity),
     address: emailHash(hash, identity.email?.address ?? ''),
+    'own address': emailHash(hash, given.byIdentity?.verifiedEmail ?? ''),
   }
   const snapshot: Snapshot = {
     byIdentity: given.byIdentity ?? null,
@@ -154,7 +158,10 @@ function common(identity: AssertedIdentity, given: Given, organization: Organiza
     ],
     connection: null,
     invitations: given.invitations ?? [],
-    removed: (given.removed ?? []).map(({ of, at }) => ({ hash: hashes[of], at })),
+    removed: (given.removed ?? []).map(({ of, at, from }) => ({
+      hash: from === undefined ? hashes[of] : membershipHashes(hash, from, [hashes[of]])[0]!,
+      at,
+    })),
   }
   return {
     identity,

@@ -80,7 +80,8 @@ describe('Connection and organization', () => {
       { guard: 'organization', id: 'o', version: organization.version },
       { guard: 'connection', id: 'c', version: connection.version },
       { guard: 'seats', organization: 'o', by: 1 },
-      { guard: 'unremoved', hashes: [expect.any(String), expect.any(String)] },
+      // Of the user and of the membership, each by identity and address.
+      { guard: 'unremoved', hashes: Array(4).fill(expect.any(String)) },
     ])
   })
 })
