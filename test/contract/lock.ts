@@ -89,8 +89,9 @@ export function lockContract(options: Runner & { readonly factory: () => Promise
     })
 
     check('a holder that never comes back loses it when its time is over', async ({ lock, another }) => {
-      held(await lock.acquire('k', { ttl: 80, wait: 0 }))
-      const lease = held(await (await another()).acquire('k', patient))
+      const other = await another()
+      held(await lock.acquire('k', { ttl: 300, wait: 0 }))
+      const lease = held(await other.acquire('k', patient))
       assert.equal(lease.waited, true)
       await lease.release()
     })
