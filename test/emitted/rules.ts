@@ -33,8 +33,8 @@ const looks: Readonly<Record<string, RegExp>> = {
   'a signing key': /\bwhsec_[\w+/=]{16,}/g,
 }
 
-/** Where an address names a person to somebody who was not told it. */
-const address = /[\w.!#$%&'*+/=?^`{|}~-]+@(?:[\w-]+\.)+[\w-]{2,}/g
+/** Where an address names a person to somebody who was not told it; a local part has 64 characters (RFC 5321 4.5.3.1.1). */
+const address = /[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]+\.)+[\w-]{2,}/g
 
 /** What may stand there: an example in words, and what a person typed, said back to them. */
 const harmless: Partial<Record<Channel, RegExp>> = {
