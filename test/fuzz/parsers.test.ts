@@ -268,6 +268,41 @@ describe('Requests', () => {
       },
     ))
 
+  const pieces = fc.constantFrom(
+    'a',
+    'é',
+    '%',
+    '%4',
+    '%41',
+    '%zz',
+    '%c3',
+    '%A9',
+    '%ed%a0%80',
+    '%ef%bb%bf',
+    '+',
+    '%2B',
+  )
+  const signs = fc.constantFrom('&', '=', '?', '#', ';', '\n', '\0', '\ufeff', '\ud800')
+
+  test('a form is read as the URL Standard says', () =>
+    check(
+      fc.oneof(
+        fc.array(fc.oneof(pieces, signs), { maxLength: 40 }).map((all) => all.join('')),
+        text,
+      ),
+      async (form) => {
+        const body = Buffer.from(form)
+        const request = Object.assign(Readable.from([body]), {
+          method: 'POST',
+          url: '/',
+          headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        })
+        const incoming = await readIncoming(request as never, performance.now() + 5_000)
+        // Its constructor takes a leading "?" for that of an address.
+        expect([...incoming.body!]).toEqual([...new URLSearchParams(`&${body}`)])
+      },
+    ))
+
   test('a token that is not one of ours finds nothing, and nobody is asked', () =>
     check(text, async (token) => {
       const asked: string[] = []
