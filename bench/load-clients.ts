@@ -44,6 +44,13 @@ export async function clients(origin: string): Promise<Clients> {
     clients: [{ ...client, redirectUris: [`${origin}/auth/sso/globex/callback`] }],
   })
 
+  /** A connection that an app too busy does not take in time is shed like any other. */
+  const reach = (url: string | URL, init: RequestInit) =>
+    fetch(url, init).catch((error: Error & { cause?: { code?: string } }) => {
+      if (error.cause?.code === 'UND_ERR_CONNECT_TIMEOUT') return new Response(null, { status: 503 })
+      throw error
+    })
+
   /** Each request comes from a machine of its own: a flood need not come from one. */
   let machines = 0
   const browse = () => {
@@ -51,7 +58,7 @@ export async function clients(origin: string): Promise<Clients> {
     const address = `10.${(machines >> 16) & 255}.${(machines >> 8) & 255}.${machines & 255}`
     const cookies = new Map<string, string>()
     return async (url: string | URL, body?: string) => {
-      const response = await fetch(url, {
+      const response = await reach(url, {
         method: body === undefined ? 'GET' : 'POST',
         redirect: 'manual',
         headers: {

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { StringDecoder } from 'node:string_decoder'
 import { within } from './deadline.js'
 import { JitError } from './errors.js'
 import type { Incoming } from './strategy.js'
@@ -94,13 +95,15 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
     return new JitError('answer_too_large', `the body is larger than ${bodyLimit} bytes`)
   }
   if (Number(req.headers['content-length'] ?? 0) > bodyLimit) throw tooLarge()
-  const chunks: Buffer[] = []
+  // As it arrives: in one piece at its end it would hold all others longer.
+  const decoder = new StringDecoder('utf8')
+  let body = ''
   let size = 0
   const arrived = async () => {
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += (chunk as Buffer).length
       if (size > bodyLimit) break
-      chunks.push(chunk as Buffer)
+      body += decoder.write(chunk as Buffer)
     }
   }
   try {
@@ -109,7 +112,7 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
     throw new JitError('answer_malformed', 'the body ended early', { cause })
   }
   if (size > bodyLimit) throw tooLarge()
-  return Buffer.concat(chunks).toString('utf8')
+  return body + decoder.end()
 }
 
 /** A media type by its name (RFC 6838 section 4.2); what is none may be anything, and is not repeated. */

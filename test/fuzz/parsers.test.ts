@@ -292,7 +292,8 @@ describe('Requests', () => {
       ),
       async (form) => {
         const body = Buffer.from(form)
-        const request = Object.assign(Readable.from([body]), {
+        // Byte by byte, so that characters arrive in parts.
+        const request = Object.assign(Readable.from([...body].map((byte) => Buffer.of(byte))), {
           method: 'POST',
           url: '/',
           headers: { 'content-type': 'application/x-www-form-urlencoded' },
