@@ -14,7 +14,7 @@ import {
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } from './identity.js'
 import { readIncoming } from './incoming.js'
-import { clientKey, clientOf, count, type RequestLimits } from './limits.js'
+import { countClient, type RequestLimits } from './limits.js'
 import type { Outbound } from './outbound.js'
 import { idPattern } from './policy.js'
 import type { Directory, Once } from './store.js'
@@ -90,7 +90,7 @@ export async function begin(
   res: ServerResponse,
   route: Route,
 ): Promise<Extract<Step, { kind: 'redirect' }>> {
-  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'starts', req)
   const entry = await enabledEntry(ports, route.source)
   const strategy = strategyFor(ports, entry, route)
   const id = newToken()
@@ -123,7 +123,7 @@ export async function finish(
   res: ServerResponse,
   route: Route,
 ): Promise<Step> {
-  await count(ports.limits, 'answers', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'answers', req)
   const incoming = await readIncoming(req, ports.until(req))
   const entry = await enabledEntry(ports, route.source)
   const strategy = strategyFor(ports, entry, route)

@@ -6,7 +6,7 @@ import { discover, type WayIn } from './discovery.js'
 import { JitError } from './errors.js'
 import { assertIdentity, normalizeEmail } from './identity.js'
 import { readIncoming } from './incoming.js'
-import { clientKey, clientOf, count } from './limits.js'
+import { clientOf, countClient } from './limits.js'
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import { codeForm, escapeHtml, form, json, page, wantsHtml } from './pages.js'
 import { signIn } from './sign-in.js'
@@ -25,7 +25,7 @@ export async function discoverWays(
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {
-  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'starts', req)
   const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
   const returnTo = returnAddress(single(body, 'returnTo'), ports)
@@ -59,7 +59,7 @@ export async function mailCode(
   req: PassportRequest,
   res: ServerResponse,
 ): Promise<void> {
-  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'starts', req)
   const { body } = await readIncoming(req, ports.until(req), 'form or JSON')
   const email = addressOf(single(body, 'email'))
   await enabledEmail(ports)

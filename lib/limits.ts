@@ -72,6 +72,10 @@ export async function count<L extends { readonly [K in keyof L]: Limiter }>(
   }
 }
 
+/** Counts one request of a client, or refuses it; see {@link count}. */
+export const countClient = (limits: RequestLimits, name: keyof RequestLimits, req: IncomingMessage) =>
+  count(limits, name, clientKey(clientOf(req)))
+
 /** The client's address. Express's own `ip` honours its `trust proxy`; a forwarded header alone proves nothing. */
 export const clientOf = (req: IncomingMessage & { ip?: string }) => req.ip ?? req.socket.remoteAddress ?? ''
 

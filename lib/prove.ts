@@ -5,7 +5,7 @@ import { codePage, redeemTyped, sendCode } from './email.js'
 import { JitError } from './errors.js'
 import { assertIdentity } from './identity.js'
 import { readIncoming } from './incoming.js'
-import { clientKey, clientOf, count } from './limits.js'
+import { countClient } from './limits.js'
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import { escapeHtml, form, json, page, wantsHtml } from './pages.js'
 import { idPattern } from './policy.js'
@@ -43,7 +43,7 @@ async function offer(
   query: URLSearchParams,
 ) {
   if (!ticket) throw nothingWaits()
-  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'starts', req)
   const named = single(query, 'ways')?.split(',')
   const byCode = ports.email !== null && named === undefined
   // The provider they have just come by proves nothing more the second time.

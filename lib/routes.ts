@@ -3,7 +3,7 @@ import { begin, finish, metadata, type Route } from './authenticate.js'
 import { within } from './deadline.js'
 import { discoverWays, mailCode, redeemCode } from './email.js'
 import { asJitError, JitError, legible } from './errors.js'
-import { clientKey, clientOf, count } from './limits.js'
+import { countClient } from './limits.js'
 import {
   type Handler,
   handler,
@@ -85,7 +85,7 @@ async function sendMetadata(
   req: PassportRequest,
   res: ServerResponse,
 ): Promise<void> {
-  await count(ports.limits, 'starts', clientKey(clientOf(req)))
+  await countClient(ports.limits, 'starts', req)
   const xml = await metadata(ports, route)
   res.writeHead(200, { 'content-type': 'application/samlmetadata+xml; charset=utf-8' }).end(xml)
 }

@@ -1,7 +1,7 @@
 import * as client from 'openid-client'
 import { type Attempt, JitError, type Services, single } from '../lib/index.js'
 import { type Claims, checkClaims, mergeClaims, missingClaims, subjectOf } from './oidc-claims.js'
-import { inCauses, printable, reasonOf } from './oidc-http.js'
+import { inCauses, plain, printable, reasonOf } from './oidc-http.js'
 import type { issuerCache } from './oidc-issuer.js'
 import { checkParty, type RelyingParty } from './oidc-party.js'
 
@@ -177,6 +177,3 @@ function comparison(error: unknown): string {
   }
   return ''
 }
-
-/** An error code or description of the issuer's for the log. */
-const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')

@@ -38,3 +38,6 @@ export function unusable(where: string, url: string, what: string): JitError {
 
 /** Text from outside for a log line: plain printable characters, 200 of them at most. */
 export const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 200)
+
+/** An error code or description of an issuer's or provider's for a log line that may be shown as HTML. */
+export const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')

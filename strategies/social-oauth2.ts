@@ -9,7 +9,7 @@ import {
   type SocialProvider,
   single,
 } from '../lib/index.js'
-import { jsonObject, printable, unusable } from './oidc-http.js'
+import { jsonObject, plain, unusable } from './oidc-http.js'
 import type { Refused } from './oidc-party.js'
 import type { Family } from './social.js'
 
@@ -245,8 +245,6 @@ function chosen(
   if (best) return { email: best.email, emailVerified: 'yes' }
   return { email: real.find(({ primary }) => primary)?.email ?? stated, emailVerified: 'no' }
 }
-
-const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')
 
 function check(entry: OAuth2Provider, refused: Refused = () => null): string[] {
   const client = clientOf(entry)

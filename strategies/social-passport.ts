@@ -7,7 +7,7 @@ import {
   type SocialProvider,
   single,
 } from '../lib/index.js'
-import { printable, reasonOf } from './oidc-http.js'
+import { plain, printable, reasonOf } from './oidc-http.js'
 import type { Family } from './social.js'
 
 type PassportEntry = Extract<SocialProvider, { preset: 'passport' }>
@@ -237,7 +237,7 @@ function refusal(
 function reasonFor(challenge: unknown): string {
   const text =
     typeof challenge === 'string' ? challenge : (challenge as { message?: unknown } | null)?.message
-  return typeof text === 'string' ? printable(text).replace(/[<>"&\\]/g, '?') : 'it gave no reason'
+  return typeof text === 'string' ? plain(text) : 'it gave no reason'
 }
 
 function mapped(

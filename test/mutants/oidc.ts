@@ -354,11 +354,11 @@ export const oidc: readonly Guard[] = [
   },
   {
     rule: 'O22',
-    holds: 'what an issuer says in its error is harmless in a log',
-    in: flow,
+    holds: 'what an issuer or a provider says in its error is harmless in a log',
+    in: 'strategies/oidc-http.ts',
     find: "printable(text).replace(/[<>\"&\\\\]/g, '?')",
     off: 'text',
-    by: ['attacks/oidc'],
+    by: ['attacks/oidc', 'attacks/social'],
   },
   {
     rule: 'O22',

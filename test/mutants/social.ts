@@ -125,14 +125,6 @@ export const social: readonly Guard[] = [
     by: ['attacks/outbound', 'strategies/social-config'],
   },
   {
-    rule: 'O22',
-    holds: 'what a provider says in its error is harmless in a log',
-    in: oauth2,
-    find: "printable(text).replace(/[<>\"&\\\\]/g, '?')",
-    off: 'text',
-    by: attacks,
-  },
-  {
     rule: 'O19',
     holds: 'only a verified entry of the list makes an address verified',
     in: oauth2,
