@@ -228,6 +228,20 @@ describe('Linking a social identity', () => {
     expect(written(plan)).toEqual(['identity.link'])
   })
 
+  test('L10: who signed in as before has proved the account, and by a code the address that joins O', async () => {
+    const joining = async (by: 'address' | 'account') => {
+      const plan = await decideByProvider({
+        identity: { emailVerified: 'unstated' },
+        byVerifiedEmail: user(),
+        domainJit: { existingUsers: true },
+        proof: { address: 'ann@o.example', user: 'u', by },
+      })
+      return written(plan)
+    }
+    expect(await joining('account')).toEqual(['identity.link'])
+    expect(await joining('address')).toEqual(['identity.link', ...joined])
+  })
+
   test('a proof of another account or another address is none', async () => {
     for (const proof of [
       { address: 'ann@o.example', user: 'other', by: 'address' },
