@@ -59,6 +59,12 @@ export async function signIn(
       'put session(…) and passport.session() before the JIT routes, or use jit.provision({ session: false })',
     )
   }
+  if (options.session !== false && !ports.keeping.on) {
+    throw new JitError(
+      'session_missing',
+      'call jit.passport(passport), which says how a session keeps its user',
+    )
+  }
   ports.examine(req)
   const correlationId = ports.correlationId(req)
   const result = await provision(ports, identity, {
@@ -103,7 +109,11 @@ export async function signIn(
     const saved = new Promise<void>((resolve, reject) => {
       req.logIn!(user, {}, (error) => (error ? reject(error) : resolve()))
     })
-    await within(ports.until(req) - performance.now(), saved, 'no answer in time').catch((error) => {
+    const kept = within(ports.until(req) - performance.now(), saved, 'no answer in time').then(() => {
+      // What another serializer keeps is read without a look at epochs: such a session would not end.
+      if (!ports.keeping.users.has(user)) throw new JitError('session_missing', foreignSerializer)
+    })
+    await kept.catch((error) => {
       abandonSession(req)
       throw asJitError(error, 'unavailable', 'the session could not be saved')
     })
@@ -111,6 +121,9 @@ export async function signIn(
   req.jit = { ...jit, returnTo: options.returnTo, invitations }
   return { done: true, location: options.returnTo }
 }
+
+const foreignSerializer =
+  "a serializeUser of the app's own stands before jit.passport(passport) and kept this user; remove it, or let it call done('pass') for users of the kit"
 
 /**
  * Where a session was not saved in time there is to be none. One without an id is neither kept nor named in a cookie by
