@@ -244,6 +244,14 @@ export const configuration: readonly Guard[] = [
   },
   {
     rule: 'E09',
+    holds: 'an option that is misspelt is not left out without a word',
+    in: 'lib/options.ts',
+    find: 'const optionsSchema = z.strictObject({',
+    off: 'const optionsSchema = z.object({',
+    by: ['http/deployment'],
+  },
+  {
+    rule: 'E09',
     holds: 'the keys of hashes are long',
     in: 'lib/options.ts',
     find: "z.string().min(32, 'at least 32 random characters')",
