@@ -129,7 +129,9 @@ function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[],
         entry,
         env,
         problems,
-        typeof named === 'string' ? `"${named}"` : `${where}.${index}`,
+        typeof named === 'string'
+          ? `${where === ': social' ? 'social provider' : 'connection'} "${named}"`
+          : `${where}.${index}`,
       )
     }) as T
   }
