@@ -24,8 +24,8 @@ export interface JitResult {
 export interface SessionMembership extends Pick<Membership, 'organization' | 'status'> {
   readonly grants: readonly Pick<Grant, 'role' | 'source'>[]
   /**
-   * Whether it counts in this session: one without a seat does not, and a role from SSO does not in a session that
-   * came another way.
+   * Whether it counts in this session: one without a seat or without a role does not, and a role from SSO does not in a
+   * session that came another way.
    */
   readonly active: boolean
   /** The roles that count in this session. */
