@@ -165,7 +165,7 @@ export const configuration: readonly Guard[] = [
     rule: 'E10',
     holds: 'what a tenant imports reads no variables of the environment',
     in: importing,
-    find: "const alone = configure(input, 'imported entries', env ?? {}, forDevelopment)",
+    find: "const alone = configure(input, 'imported entries', env ?? noEnvironment, forDevelopment)",
     off: "const alone = configure(input, 'imported entries', env ?? process.env, forDevelopment)",
     by: kept,
   },
