@@ -4,7 +4,7 @@ import { within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
 import { type MiddlewarePorts, respond, routeOf } from './middleware.js'
-import { type JitUser, type SessionSlot, sessionUser } from './session.js'
+import { type JitUser, keptUsers, type SessionSlot, sessionUser } from './session.js'
 import { keepEnded } from './sign-out.js'
 
 declare global {
@@ -69,7 +69,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
         ),
       )
     }
-    ports.keeping.users.add(user)
+    keptUsers.add(user)
     const { returnTo: _, invitations: __, ...jit } = req.jit
     done(null, { id, epochs, via, jit })
   }

@@ -57,6 +57,9 @@ export interface SessionSlot {
   readonly jit: Omit<JitResult, 'returnTo' | 'invitations'>
 }
 
+/** Whom a serializer of the kit has put into a session; of any, for an app may have made several on one Passport. */
+export const keptUsers = new WeakSet<object>()
+
 /** As much of a slot as is read: a session store may also give back what another version or library kept there. */
 const slotSchema = z.object({
   id: z.string(),

@@ -16,7 +16,7 @@ import { type AssertedIdentity, assertIdentity, type IdentityInput } from './ide
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import type { Proof } from './plan.js'
 import { provision } from './provision.js'
-import { signedInUser } from './session.js'
+import { keptUsers, signedInUser } from './session.js'
 
 /** A sign-in that waits until the person has proved an address or an old account. */
 export interface Waiting {
@@ -111,7 +111,7 @@ export async function signIn(
     })
     const kept = within(ports.until(req) - performance.now(), saved, 'no answer in time').then(() => {
       // What another serializer keeps is read without a look at epochs: such a session would not end.
-      if (!ports.keeping.users.has(user)) throw new JitError('session_missing', foreignSerializer)
+      if (!keptUsers.has(user)) throw new JitError('session_missing', foreignSerializer)
     })
     await kept.catch((error) => {
       abandonSession(req)

@@ -367,7 +367,7 @@ export const signIn: readonly Guard[] = [
     rule: 'P24',
     holds: 'no session is kept in which nobody looks whether it has ended',
     in: 'lib/sign-in.ts',
-    find: 'if (!ports.keeping.users.has(user)) throw',
+    find: 'if (!keptUsers.has(user)) throw',
     off: 'if (false) throw',
     by: ['faults/hooks'],
   },
