@@ -80,8 +80,16 @@ export async function orSay(work: () => Promise<void>): Promise<void> {
   }
 }
 
+/** What PostgreSQL says of a table, a function or a schema that is missing, and SQLite of a table. */
+const untouched = /^(?:(?:relation|function|schema) .* does not exist|no such table\b.*)$/
+
 /** A failed connection to several addresses has its words in its parts. */
 function sentence(error: Error): string {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    if (untouched.test(at.message)) {
+      return `--store: ${at.message}; the app makes its tables when it starts (jit.ready()), and --schema names where they are`
+    }
+  }
   if (error instanceof AggregateError && error.message === '') {
     return error.errors
       .map((part: unknown) => (part instanceof Error ? part.message : String(part)))

@@ -120,6 +120,9 @@ export const versioned = <T extends object>(entry: T): T & { readonly version: s
 export const versionOf = (content: object): string =>
   createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 22)
 
+/** Where secrets by reference are looked up that somebody else than the operator may have written. */
+export const noEnvironment: NodeJS.ProcessEnv = {}
+
 /** Secrets by reference become their values; an unset variable is a problem that names it. */
 function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[], where = ''): T {
   if (Array.isArray(value)) {
@@ -129,7 +132,9 @@ function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[],
         entry,
         env,
         problems,
-        typeof named === 'string' ? `"${named}"` : `${where}.${index}`,
+        typeof named === 'string'
+          ? `${where === ': social' ? 'social provider' : 'connection'} "${named}"`
+          : `${where}.${index}`,
       )
     }) as T
   }
@@ -138,7 +143,8 @@ function resolveSecrets<T>(value: T, env: NodeJS.ProcessEnv, problems: string[],
   if (keys.length === 1 && keys[0] === 'env' && /: (?:clientSecret|privateKey)$/.test(where)) {
     const name = (value as unknown as { env: string }).env
     const found = env[name]
-    if (!found) problems.push(`${where}: the environment variable ${name} is not set`)
+    const why = env === noEnvironment ? ', because imports read none without storeDirectory({ env })' : ''
+    if (!found) problems.push(`${where}: the environment variable ${name} is not set${why}`)
     return (found ?? '') as T
   }
   return Object.fromEntries(

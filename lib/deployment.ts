@@ -45,7 +45,7 @@ export function deploymentProblems(req: Deployed, baseUrl: string): string[] {
   const forwarded = req.headers['x-forwarded-for'] !== undefined || req.headers.forwarded !== undefined
   if (forwarded && (trust === undefined || trust === false)) {
     problems.push(
-      'a proxy forwards the requests, and Express does not trust it: everybody is one client to the rate limits; set "trust proxy" to the proxy',
+      'a proxy forwards the requests, and Express does not trust it: everybody is one client to the rate limits, and a session cookie with Secure is never set; set "trust proxy" to the proxy',
     )
   }
   if (trust === true) {

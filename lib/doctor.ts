@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { isLoopback } from './deployment.js'
+import { reasonOf } from './outbound.js'
 import type { Guard, Operation, Store } from './store.js'
 
 /** One thing that was looked at. */
@@ -158,7 +159,11 @@ export async function examineApp({ url, path, connection, now, fetch }: AppToExa
     )
 
   const asked = now()
-  const response = await ask()
+  const response = await ask().catch((error: unknown) => reasonOf(error))
+  if (typeof response === 'string') {
+    found.push(wrong('sign-in', `GET ${begin} was not answered (${response}); is the app running there?`))
+    return found
+  }
   const date = Date.parse(response.headers.get('date') ?? '')
   // The header has whole seconds, and the request took its time.
   const difference = Math.max(asked - date - 1_000, date - now(), 0)

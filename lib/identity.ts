@@ -123,8 +123,8 @@ export class AssertedIdentity {
 
 /**
  * The one maker of asserted identities.
- * @throws JitError `identity_invalid` for an empty or oversized subject or issuer, an address that is not
- *   plain ASCII, or more attributes than {@link identityLimits} allows.
+ * @throws JitError `identity_invalid` for an empty subject or issuer or one with control characters, an address that is
+ *   not plain ASCII, or more of anything than {@link identityLimits} allows.
  */
 export function assertIdentity(input: IdentityInput): AssertedIdentity {
   const refuse = (what: string): never => {

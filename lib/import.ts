@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { configure, entries, refuseMoved, versionOf } from './configuration.js'
+import { configure, entries, noEnvironment, refuseMoved, versionOf } from './configuration.js'
 import { JitError } from './errors.js'
 import { candidates, type DirectoryInput, type Provider } from './policy.js'
 import { type Policies, readEntries } from './policy-change.js'
@@ -102,7 +102,7 @@ export function importer(ports: ImportPorts) {
       social: providers.flatMap((provider) => (provider.protocol === 'social' ? [plain(provider)] : [])),
     }
     const forDevelopment = ports.allowInsecureRequests ? [] : insecure(input)
-    const alone = configure(input, 'imported entries', env ?? {}, forDevelopment)
+    const alone = configure(input, 'imported entries', env ?? noEnvironment, forDevelopment)
     const organizations = alone.organizations.map(withoutVersion)
     const connections = alone.connections.map(withoutVersion)
     const patterns = [
@@ -125,7 +125,7 @@ export function importer(ports: ImportPorts) {
         : configure(
             { ...input, organizations: [...others, ...organizations], connections },
             'imported entries',
-            env ?? {},
+            env ?? noEnvironment,
             problems,
           )
     return { known, policies: alone, organizations, connections, warnings }

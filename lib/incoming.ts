@@ -135,7 +135,10 @@ function json(body: string): unknown {
 /** What a body parser made of the form: fields of text or lists of text; anything nested is refused. */
 function fromParsed(body: unknown): URLSearchParams {
   if (typeof body !== 'object' || body === null)
-    throw new JitError('answer_malformed', 'the parsed body is not a form')
+    throw new JitError(
+      'answer_malformed',
+      'the parsed body is not a form; mount jit.routes() before body parsers',
+    )
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(body)) {
     for (const entry of Array.isArray(value) ? value : [value]) {

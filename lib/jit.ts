@@ -119,6 +119,7 @@ export function createJit(options: JitOptions): Jit {
     onConflict: options.onConflict ?? null,
     warn: (message) => log({ level: 'warn', message }),
     destinations: new WeakMap(),
+    keeping: { on: false },
     examine: (req) => {
       for (const message of deploymentProblems(req, baseUrl)) {
         if (said.has(message)) continue

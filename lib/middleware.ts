@@ -42,6 +42,8 @@ export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {
     AssertedIdentity,
     Pick<Extract<Step, { kind: 'identity' }>, 'returnTo' | 'waiting'>
   >
+  /** Whether `jit.passport()` was called. */
+  readonly keeping: { on: boolean }
   /** The e-mail method, where the app has it. */
   readonly email: EmailStrategy | null
   /** Tells the operator, once, what about the app around it undoes the kit's protection. */

@@ -2,6 +2,7 @@ import * as z from 'zod'
 import type { OnConflict } from './conflict.js'
 import { type ErrorCode, JitError } from './errors.js'
 import type { RequestLimits } from './limits.js'
+import { nearest } from './lint.js'
 import { type Outbound, type OutboundOptions, outboundSchema } from './outbound.js'
 import { type Listener, listenersSchema } from './outbox.js'
 import type { EmailProvider } from './policy.js'
@@ -63,7 +64,7 @@ export interface JitOptions {
   fetch?: typeof globalThis.fetch
 }
 
-const optionsSchema = z.object({
+const optionsSchema = z.strictObject({
   baseUrl: z
     .url({ protocol: /^https?$/ })
     .transform((url) => new URL(url))
@@ -90,7 +91,10 @@ const optionsSchema = z.object({
   revocations: revocationsSchema,
   strategies: z
     .array(
-      z.union([port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')]),
+      z.union(
+        [port('strategies', 'attemptKey', 'begin', 'complete'), port('strategies', 'send', 'redeem')],
+        'it must be what a strategy returns, such as samlStrategy()',
+      ),
     )
     .min(1, 'at least one strategy'),
   outbound: outboundSchema,
@@ -100,6 +104,10 @@ const optionsSchema = z.object({
       answers: port('limits.answers', 'consume').optional(),
     })
     .optional(),
+  log: z
+    .custom<NonNullable<JitOptions['log']>>((value) => typeof value === 'function', 'a function')
+    .optional(),
+  now: z.custom<() => number>((value) => typeof value === 'function', 'a function').optional(),
   fetch: z.custom<typeof globalThis.fetch>((value) => typeof value === 'function', 'a function').optional(),
 })
 
@@ -115,7 +123,17 @@ function port(name: string, ...methods: string[]) {
 export function readOptions(options: JitOptions): z.output<typeof optionsSchema> {
   const parsed = optionsSchema.safeParse(options)
   if (!parsed.success) {
-    fail(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
+    const names = Object.keys(optionsSchema.shape)
+    fail(
+      parsed.error.issues.flatMap((issue) =>
+        issue.code === 'unrecognized_keys'
+          ? issue.keys.map((key) => {
+              const near = issue.path.length === 0 ? nearest(key, names) : ''
+              return `${[...issue.path, key].join('.')}: there is no such option${near}`
+            })
+          : `${issue.path.join('.')}: ${issue.message}`,
+      ),
+    )
   }
   for (const key of ['allow', 'lookup'] as const) {
     if (options.fetch && options.outbound?.[key])

@@ -252,7 +252,7 @@ function place(href: string): string {
 const hostOf = ({ hostname }: URL) => hostname.replace(/^\[(.*)\]$/, '$1')
 
 /** Why a connection failed: the system's code where there is one (ECONNREFUSED, CERT_HAS_EXPIRED), else the words. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   const words: string[] = []
   for (let at = error; at instanceof Error && words.length < 4; at = at.cause) {
     const { code } = at as { code?: unknown }

@@ -4,7 +4,7 @@ import { within } from './deadline.js'
 import { asJitError, JitError } from './errors.js'
 import type { AssertedIdentity } from './identity.js'
 import { type MiddlewarePorts, respond, routeOf } from './middleware.js'
-import { type JitUser, type SessionSlot, sessionUser } from './session.js'
+import { type JitUser, keptUsers, type SessionSlot, sessionUser } from './session.js'
 import { keepEnded } from './sign-out.js'
 
 declare global {
@@ -69,6 +69,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
         ),
       )
     }
+    keptUsers.add(user)
     const { returnTo: _, invitations: __, ...jit } = req.jit
     done(null, { id, epochs, via, jit })
   }
@@ -92,6 +93,7 @@ export function usePassport(ports: MiddlewarePorts, passport: PassportLike): voi
   // Passport tells the forms of these functions apart by their number of parameters.
   passport.serializeUser(serialize as never)
   passport.deserializeUser(deserialize as never)
+  ports.keeping.on = true
 }
 
 /** One step of a sign-in for Passport: an identity, or null where the response has been written. */

@@ -24,8 +24,8 @@ export interface JitResult {
 export interface SessionMembership extends Pick<Membership, 'organization' | 'status'> {
   readonly grants: readonly Pick<Grant, 'role' | 'source'>[]
   /**
-   * Whether it counts in this session: one without a seat does not, and a role from SSO does not in a session that
-   * came another way.
+   * Whether it counts in this session: one without a seat or without a role does not, and a role from SSO does not in a
+   * session that came another way.
    */
   readonly active: boolean
   /** The roles that count in this session. */
@@ -56,6 +56,9 @@ export interface SessionSlot {
   readonly via: Source
   readonly jit: Omit<JitResult, 'returnTo' | 'invitations'>
 }
+
+/** Whom a serializer of the kit has put into a session; of any, for an app may have made several on one Passport. */
+export const keptUsers = new WeakSet<object>()
 
 /** As much of a slot as is read: a session store may also give back what another version or library kept there. */
 const slotSchema = z.object({

@@ -16,7 +16,7 @@ import { type AssertedIdentity, assertIdentity, type IdentityInput } from './ide
 import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import type { Proof } from './plan.js'
 import { provision } from './provision.js'
-import { signedInUser } from './session.js'
+import { keptUsers, signedInUser } from './session.js'
 
 /** A sign-in that waits until the person has proved an address or an old account. */
 export interface Waiting {
@@ -57,6 +57,12 @@ export async function signIn(
     throw new JitError(
       'session_missing',
       'put session(…) and passport.session() before the JIT routes, or use jit.provision({ session: false })',
+    )
+  }
+  if (options.session !== false && !ports.keeping.on) {
+    throw new JitError(
+      'session_missing',
+      'call jit.passport(passport), which says how a session keeps its user',
     )
   }
   ports.examine(req)
@@ -103,7 +109,11 @@ export async function signIn(
     const saved = new Promise<void>((resolve, reject) => {
       req.logIn!(user, {}, (error) => (error ? reject(error) : resolve()))
     })
-    await within(ports.until(req) - performance.now(), saved, 'no answer in time').catch((error) => {
+    const kept = within(ports.until(req) - performance.now(), saved, 'no answer in time').then(() => {
+      // What another serializer keeps is read without a look at epochs: such a session would not end.
+      if (!keptUsers.has(user)) throw new JitError('session_missing', foreignSerializer)
+    })
+    await kept.catch((error) => {
       abandonSession(req)
       throw asJitError(error, 'unavailable', 'the session could not be saved')
     })
@@ -111,6 +121,9 @@ export async function signIn(
   req.jit = { ...jit, returnTo: options.returnTo, invitations }
   return { done: true, location: options.returnTo }
 }
+
+const foreignSerializer =
+  "a serializeUser of the app's own stands before jit.passport(passport) and kept this user; remove it, or let it call done('pass') for users of the kit"
 
 /**
  * Where a session was not saved in time there is to be none. One without an id is neither kept nor named in a cookie by

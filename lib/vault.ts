@@ -27,20 +27,20 @@ const secretKeys = new Set(['clientSecret', 'privateKey'])
  */
 export function secretVault(keys: readonly SecretKey[]): Vault {
   const byId = new Map<string, KeyObject>()
-  for (const [index, { id, key }] of keys.entries()) {
+  for (const [index, { id, key }] of [...(keys ?? [])].entries()) {
     // A name that is none may be the key itself, put in the wrong place: it is not repeated.
-    if (!/^[A-Za-z0-9_-]{1,32}$/.test(id)) {
+    if (typeof id !== 'string' || !/^[A-Za-z0-9_-]{1,32}$/.test(id)) {
       throw new JitError(
         'config_invalid',
         `keys.${index}: its id must be letters, digits, "-" and "_", 32 at most`,
       )
     }
-    const bytes = Buffer.from(key, 'base64')
+    const bytes = Buffer.from(typeof key === 'string' ? key : '', 'base64')
     if (bytes.length !== 32) throw new JitError('config_invalid', `keys: "${id}" must be 32 bytes in base64`)
     if (byId.has(id)) throw new JitError('config_invalid', `keys: the name "${id}" is used twice`)
     byId.set(id, createSecretKey(bytes))
   }
-  const first = keys[0]?.id
+  const first = keys?.[0]?.id
   if (first === undefined)
     throw new JitError('config_invalid', 'keys: at least one key is needed to encrypt secrets at rest')
 

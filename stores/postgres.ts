@@ -35,8 +35,11 @@ export interface PostgresOptions {
  *
  * A conflict is raised in the database, so that all of the change set goes; its log shows it as an error with
  * SQLSTATE JIT01 (version), JIT02 (guard) or JIT03 (key).
+ * @throws JitError `config_invalid` for anything but a pool
  */
 export function postgresStore({ pool, schema = 'public' }: PostgresOptions): Store {
+  if (typeof pool?.connect !== 'function')
+    throw new JitError('config_invalid', 'postgresStore({ pool }): it must be a Pool of pg')
   const quoted = `"${schema.replaceAll('"', '""')}"`
   const ask = asker(pool)
   const userById = statement('user', userSql(quoted))

@@ -18,8 +18,10 @@ export interface RedisOptions {
 /**
  * A lock across processes. Without Redis every `acquire` answers null, and most of them at once.
  * The key expires with its `ttl` whatever happens to its holder, and only its holder can free it before.
+ * @throws JitError `config_invalid` for a client that is not ioredis's
  */
-export function redisLock({ client, prefix = 'jit:' }: RedisOptions): Lock {
+export function redisLock(options: RedisOptions): Lock {
+  const { client, prefix } = checked('redisLock', options)
   const run = redisBreaker()
   const free = (key: string, token: string) => () => client.eval(compareAndDelete, 1, key, token)
 
@@ -54,9 +56,11 @@ export function redisLock({ client, prefix = 'jit:' }: RedisOptions): Lock {
 
 /**
  * One-time values across processes. Fails closed.
- * @throws JitError `unavailable`, by every method, where Redis does not answer within 150 ms.
+ * @throws JitError `config_invalid` for a client that is not ioredis's; `unavailable`, by every method, where Redis does
+ *   not answer within 150 ms.
  */
-export function redisOnce({ client, prefix = 'jit:' }: RedisOptions): Once {
+export function redisOnce(options: RedisOptions): Once {
+  const { client, prefix } = checked('redisOnce', options)
   const run = redisBreaker()
   const at = (name: string) => `${prefix}once:${name}`
   const ask = <T>(command: () => Promise<T>): Promise<T> =>
@@ -74,6 +78,15 @@ export function redisOnce({ client, prefix = 'jit:' }: RedisOptions): Once {
       return (await ask(() => client.set(at(name), '', 'PX', Math.ceil(ttl), 'NX'))) === 'OK'
     },
   }
+}
+
+/** Another client would leave out what stands behind a value: how long a key lives, and that it may not be there yet. */
+function checked(name: string, { client, prefix = 'jit:' }: RedisOptions): Required<RedisOptions> {
+  const missing = (['set', 'getdel', 'eval'] as const).some(
+    (method) => typeof client?.[method] !== 'function',
+  )
+  if (missing) throw new JitError('config_invalid', `${name}({ client }): it must be a client of ioredis`)
+  return { client, prefix }
 }
 
 const compareAndDelete = `if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end`

@@ -66,6 +66,13 @@ describe('A store', () => {
     store.close()
   })
 
+  test('without tables is told who makes them', async () => {
+    new Database(join(folder, 'new.db')).close()
+    const { code, err } = await run('--store', 'sqlite:new.db')
+    expect(err).toMatch(/^✗ --store: no such table: jit_.*jit\.ready\(\)/)
+    expect(code).toBe(1)
+  })
+
   test.each([
     ['versions', (changes: object) => ({ ...changes, expect: [] }), 'a change planned on an older version'],
     ['guards', (changes: object) => ({ ...changes, guards: [] }), 'a connection that is not as planned'],
@@ -110,6 +117,14 @@ describe('An app', () => {
       finding: expect.stringContaining('404'),
     })
     await app.close()
+  })
+
+  test('that is not there is told by its address', async () => {
+    const { origin, close } = await listen('localhost', (() => {}) as never)
+    await close()
+    const expected = { what: 'sign-in', state: 'wrong', finding: expect.stringContaining('ECONNREFUSED') }
+    expect((await look(origin)).at(-1)).toMatchObject(expected)
+    expect((await look(origin)).at(-1)!.finding).toContain(`GET ${origin}/auth/sso/acme `)
   })
 
   /** An app that someone else wrote, or that a proxy has rewritten. */

@@ -222,7 +222,7 @@ describe('What a directory refuses, naming the entry and the key', () => {
     [
       'an unset secret',
       (i) => (i.connections[0]!.clientSecret = { env: 'ACME_SECRET' }),
-      '"c": clientSecret: the environment variable ACME_SECRET is not set',
+      'connection "c": clientSecret: the environment variable ACME_SECRET is not set',
     ],
     [
       'an empty tenant list',

@@ -187,7 +187,10 @@ export function keptDirectoryContract(
           organizations: [tenants.organizations[1]!],
           connections: [{ ...tenants.connections[2]!, clientSecret }] as Connections,
         }
-        await assert.rejects(storeDirectory({ store, keys }).import(input), /: clientSecret: .* is not set/)
+        await assert.rejects(
+          storeDirectory({ store, keys }).import(input),
+          /: clientSecret: .* is not set.*storeDirectory\(\{ env \}\)/,
+        )
         await storeDirectory({ store, keys, env: { [name!]: 'given' } }).import(input)
       },
     )

@@ -210,6 +210,7 @@ onEveryStore((factory) => {
 
 test.each([
   ['no key', [], 'at least one key'],
+  ['a key without a name', ['c2hvcnQ=' as never], 'keys.0: its id must be'],
   ['a short key', [{ id: 'k', key: 'c2hvcnQ=' }], '"k" must be 32 bytes'],
   ['a name twice', [keys[0]!, keys[0]!], '"k" is used twice'],
   ['key and name exchanged', [{ id: keys[0]!.key, key: 'k' }], 'keys.0'],

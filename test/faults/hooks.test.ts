@@ -34,6 +34,8 @@ interface Given extends Partial<JitOptions> {
   sessions?: session.Store
   /** A serializer of the app's own, before that of the kit. */
   serializer?: (user: unknown, done: Done) => void
+  /** Whether the app calls `jit.passport()`, as it should. */
+  passport?: boolean
   /** What the app does about a refusal before its page is made. */
   refusing?: () => void
 }
@@ -56,7 +58,14 @@ afterEach(async () => {
 })
 
 /** An app that speaks OpenID Connect with an issuer that believes everything, and mails codes. */
-async function serve({ email, sessions, serializer, refusing, ...options }: Given = {}) {
+async function serve({
+  email,
+  sessions,
+  serializer,
+  passport: called = true,
+  refusing,
+  ...options
+}: Given = {}) {
   const app = express()
   const server = await listen('localhost', app)
   stop = server.close
@@ -89,7 +98,7 @@ async function serve({ email, sessions, serializer, refusing, ...options }: Give
     session({ secret: 't', resave: false, saveUninitialized: false, ...(sessions && { store: sessions }) }),
   )
   app.use(instance.session() as express.RequestHandler)
-  jit.passport(instance as never)
+  if (called) jit.passport(instance as never)
   app.use(jit.routes())
   app.get('/me', (req, res) => void res.status(req.user ? 200 : 401).json({ id: req.user?.id }))
   app.use(((error, _req, _res, next) => {
@@ -277,6 +286,23 @@ describe('P24 the way to a session', () => {
     expect(await app.me(client)).toBe(200)
     const kept = await new Promise<object>((done) => sessions.all!((_, all) => done(all as object)))
     expect(Object.keys(kept)).toHaveLength(1)
+  })
+
+  test('P24 a serializer that keeps users of the kit its own way: nobody is signed in where no suspension would end it', async () => {
+    const sessions = new session.MemoryStore()
+    const app = await serve({ serializer: (user, done) => done(null, user), sessions })
+    const client = browser()
+    expect(await app.signIn(client)).toMatchObject({ status: 500, error: 'session_missing' })
+    expect(client.cookies(app.origin).has('connect.sid')).toBe(false)
+    expect(await app.me(client)).toBe(401)
+  })
+
+  test('P24 without jit.passport(): an error that says so, before anything is written', async () => {
+    const messages: string[] = []
+    const app = await serve({ passport: false, log: ({ message }) => messages.push(message) })
+    expect(await app.signIn(browser())).toMatchObject({ status: 500, error: 'session_missing' })
+    expect(messages).toEqual([expect.stringMatching(/jit\.passport\(passport\)/)])
+    expect((await app.jit.audit.decisions()).rows).toEqual([])
   })
 
   test.each<[string, (user: unknown, done: Done) => void]>([

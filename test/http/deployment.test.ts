@@ -91,4 +91,17 @@ describe('Options that would weaken it', () => {
     expect(complaints({ [name]: good })).not.toContain(`${name}:`)
     expect(complaints({ [name]: bad })).toContain(`${name}:`)
   })
+
+  test('an option that is none is named, with the one that was probably meant', () => {
+    expect(complaints({ hashkey: 'k'.repeat(32) })).toContain(
+      'hashkey: there is no such option (did you mean "hashKey"?)',
+    )
+    expect(complaints({ limits: { start: {} } })).toContain('limits.start: there is no such option')
+  })
+
+  test('a strategy that was not made is told as that', () => {
+    expect(complaints({ strategies: [() => {}] })).toContain(
+      'strategies.0: it must be what a strategy returns',
+    )
+  })
 })

@@ -165,7 +165,7 @@ export const configuration: readonly Guard[] = [
     rule: 'E10',
     holds: 'what a tenant imports reads no variables of the environment',
     in: importing,
-    find: "const alone = configure(input, 'imported entries', env ?? {}, forDevelopment)",
+    find: "const alone = configure(input, 'imported entries', env ?? noEnvironment, forDevelopment)",
     off: "const alone = configure(input, 'imported entries', env ?? process.env, forDevelopment)",
     by: kept,
   },
@@ -241,6 +241,14 @@ export const configuration: readonly Guard[] = [
     find: 'if (!tooMany(revoked, revoked + left, limit)) continue',
     off: 'continue',
     by: ['provision/revocations'],
+  },
+  {
+    rule: 'E09',
+    holds: 'an option that is misspelt is not left out without a word',
+    in: 'lib/options.ts',
+    find: 'const optionsSchema = z.strictObject({',
+    off: 'const optionsSchema = z.object({',
+    by: ['http/deployment'],
   },
   {
     rule: 'E09',

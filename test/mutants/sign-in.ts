@@ -364,6 +364,14 @@ export const signIn: readonly Guard[] = [
     by: ['faults/hooks'],
   },
   {
+    rule: 'P24',
+    holds: 'no session is kept in which nobody looks whether it has ended',
+    in: 'lib/sign-in.ts',
+    find: 'if (!keptUsers.has(user)) throw',
+    off: 'if (false) throw',
+    by: ['faults/hooks'],
+  },
+  {
     rule: 'E09',
     holds: 'a limit that cannot be asked closes the door',
     in: 'lib/limits.ts',

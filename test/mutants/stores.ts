@@ -218,6 +218,14 @@ export const stores: readonly Guard[] = [
   },
   {
     rule: 'P12',
+    holds: 'a client that reads the commands another way holds no lock',
+    in: 'stores/redis.ts',
+    find: 'if (missing) throw',
+    off: 'if (false) throw',
+    by: redis,
+  },
+  {
+    rule: 'P12',
     holds: 'a lock in Redis is one holder’s',
     in: 'stores/redis.ts',
     find: "client.set(key, token, 'PX', Math.ceil(ttl), 'NX')",

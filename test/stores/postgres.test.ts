@@ -22,6 +22,10 @@ import { onPostgres } from './postgres-database.js'
 await onPostgres((database) => {
   const { open, closeAll, freshSchema, waiting } = database
 
+  test('anything but a pool is refused', () => {
+    expect(() => postgresStore({ pool: undefined as never })).toThrow('postgresStore({ pool })')
+  })
+
   describe('contract', () => {
     // Each test has a schema of its own; the connections are shared, because making them takes longest.
     const instances: Pool[] = []

@@ -32,6 +32,13 @@ async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
   return [value, performance.now() - started]
 }
 
+test('a client of another library is refused: it would keep no key for a time, and hold no lock for one', () => {
+  const other = { set: async () => 'OK', getDel: async () => null, eval: async () => null } as never
+  for (const make of [redisLock, redisOnce])
+    for (const client of [other, undefined as never])
+      expect(() => make({ client })).toThrow(/^redis(Lock|Once)\(\{ client \}\).*ioredis$/)
+})
+
 needs('Redis', await redis(), ({ url }) => {
   const fresh = () => {
     const prefix = `jit-test:${randomUUID()}:`
