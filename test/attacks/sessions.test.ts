@@ -64,6 +64,42 @@ describe('N03 cookies', () => {
     await signedIn(app)
   })
 
+  it.each(['\u00a0', '\u00a0 ', ' \u00a0\t'])(
+    'S26 a cookie that only looks like the browser’s own is none (%j before it)',
+    async (before) => {
+      // A sister host may set it: to a browser its name does not begin with "__Host-".
+      app = await startHonest({ baseUrl: 'https://app.example' })
+      const attacker = browser()
+      const tossed = (name: string) => {
+        const value = attacker.cookies(app.origin).get(name)!
+        return { headers: { cookie: `${before}${name}=${value}; other=1` } }
+      }
+      for (const connection of ['acme', 'acme-saml']) {
+        const state = await begin(app, attacker, connection)
+        const name = [...attacker.cookies(app.origin).keys()].at(-1)!
+        expect(name).toMatch(/^__Host-jit-/)
+        const address =
+          connection === 'acme'
+            ? `${app.callback(connection)}?state=${state}`
+            : (await post(app, { state })).location!
+        const victim = browser()
+        const ended = await victim.go(address, tossed(name))
+        await expectRefused(app, victim, ended, { code: 'attempt_foreign', status: 403 })
+      }
+      await signedIn(app)
+    },
+  )
+
+  it('N03 spaces before a cookie are none of it, and the first of a name is meant', async () => {
+    app = await startHonest()
+    const person = browser()
+    const state = await begin(app, person)
+    const [name, value] = [...person.cookies(app.origin)][0]!
+    const cookie = `a; =b; x=; \t${name}=${value};${name}=another`
+    const done = await browser().go(`${app.callback('acme')}?state=${state}`, { headers: { cookie } })
+    expect(done.status, done.text).toBe(303)
+  })
+
   it('N03 nothing of a sign-in stays in the browser when it has ended', async () => {
     app = await startHonest()
     const person = await signedIn(app)

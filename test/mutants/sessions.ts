@@ -173,6 +173,14 @@ export const sessions: readonly Guard[] = [
     by: own,
   },
   {
+    rule: 'S26',
+    holds: 'a cookie that looks like one with a prefix has none',
+    in: 'lib/attempt.ts',
+    find: "pair.slice(0, Math.max(at, 0)).replace(/^[ \\t]+/, '')",
+    off: 'pair.slice(0, Math.max(at, 0)).trim()',
+    by: ['attacks/sessions'],
+  },
+  {
     rule: 'N07',
     holds: 'a session that ended and is saved by a slow request is taken away',
     in: 'lib/sign-out.ts',
