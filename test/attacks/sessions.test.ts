@@ -139,9 +139,10 @@ describe('N07 a slow request that ends after the session has', () => {
   type Session = Record<string, unknown>
 
   /** A route whose requests wait until the test lets them go, and then may change their session. */
-  function slow(change: (session: Session) => void = () => {}) {
+  function slow(change: (session: Session) => void = () => {}, reloads = false) {
     const waiting: (() => void)[] = []
     const handler: RequestHandler = async (req, res) => {
+      if (reloads) await new Promise((resolve) => req.session.reload(resolve))
       await new Promise<void>((resolve) => waiting.push(resolve))
       change(req.session as unknown as Session)
       res.json({ user: req.user?.id ?? null })
@@ -180,6 +181,17 @@ describe('N07 a slow request that ends after the session has', () => {
         server.get('/leave', (req, res, next) =>
           req.logout((error) => (error ? next(error) : res.end('left'))),
         )
+        server.get('/renew', (req, res, next) =>
+          req.login(req.user!, (error) => (error ? next(error) : res.end('renewed'))),
+        )
+        server.get('/rotate', (req, res, next) => {
+          const { passport } = req.session as unknown as Session
+          req.session.regenerate((error) => {
+            Object.assign(req.session, { passport })
+            if (error) next(error)
+            else res.end('renewed')
+          })
+        })
         server.get('/destroy', (req, res, next) =>
           req.session.destroy((error) => (error ? next(error) : res.end('destroyed'))),
         )
@@ -192,11 +204,12 @@ describe('N07 a slow request that ends after the session has', () => {
   }
 
   describe.each([
-    ['leaves it as it was', undefined],
-    ['changes it', fillBasket],
-  ])('N07 and %s', (_name, change) => {
+    ['leaves it as it was', undefined, false],
+    ['changes it', fillBasket, false],
+    ['has read it anew and changes it', fillBasket, true],
+  ])('N07 and %s', (_name, change, reloads) => {
     it.each(Object.entries(ends))('N07 stays ended by %s', async (_way, end) => {
-      const route = slow(change)
+      const route = slow(change, reloads)
       const { person, copy } = await start(route)
       const under = [1, 2, 3].map(() => copy.go(`${app.origin}/slow`))
       await route.arrived(3)
@@ -227,6 +240,32 @@ describe('N07 a slow request that ends after the session has', () => {
     expect((await person.go(`${app.origin}/basket`)).json()).toEqual(['a book'])
     expect(await app.me(person)).toBe(200)
   })
+
+  it.each(['/renew', '/rotate'])(
+    'N07 a session that the app gave another id (%s) is a session like any',
+    async (path) => {
+      const route = slow(fillBasket)
+      const { person, copy } = await start(route)
+      const under = copy.go(`${app.origin}/slow`)
+      await route.arrived(1)
+      expect((await person.go(app.origin + path)).text).toBe('renewed')
+      route.release()
+      await under
+      expect(await app.me(copy)).toBe(401)
+      for (const basket of [['a book'], ['a book', 'a book']]) {
+        expect((await person.go(`${app.origin}/basket`)).json()).toEqual(basket)
+        expect(await app.me(person)).toBe(200)
+      }
+      const late = browser()
+      late.cookies(app.origin).set('connect.sid', person.cookies(app.origin).get('connect.sid')!)
+      const again = late.go(`${app.origin}/slow`)
+      await route.arrived(1)
+      await ends['POST /auth/logout']!(person)
+      route.release()
+      await again
+      expect(await app.me(late)).toBe(401)
+    },
+  )
 
   it('N07 signing out works while nothing can be marked, and the operator is told', async () => {
     let away = false

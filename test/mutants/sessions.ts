@@ -190,6 +190,22 @@ export const sessions: readonly Guard[] = [
   },
   {
     rule: 'N07',
+    holds: 'what ends a session ends none that goes on in its place',
+    in: 'lib/sign-out.ts',
+    find: '.update(id)',
+    off: '.update(slot.jit.correlationId)',
+    by: ['attacks/sessions'],
+  },
+  {
+    rule: 'N07',
+    holds: 'a session that was read anew stays ended too',
+    in: 'lib/sign-out.ts',
+    find: 'if (!error && req.session !== session) keepEnded',
+    off: 'if (false) keepEnded',
+    by: ['attacks/sessions'],
+  },
+  {
+    rule: 'N07',
     holds: 'whatever ends a session leaves a mark first',
     in: 'lib/sign-out.ts',
     find: 'trying(put()).then(() => inner(done))',
