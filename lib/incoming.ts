@@ -10,6 +10,8 @@ export const bodyLimit = 1024 * 1024
 /** Most parameters of a query or a form; no protocol here has twenty, and what goes through them must end. */
 const mostFields = 100
 
+export const queryOf = ({ url = '' }: IncomingMessage) => new URLSearchParams(/\?(.*)$/.exec(url)?.[1] ?? '')
+
 /**
  * Reads a callback request. Before body parsers it reads the form itself; behind one it takes `req.body`.
  * @param until when a body that still arrives is given up, on the clock of `performance.now()`
@@ -34,7 +36,7 @@ async function read(
   until: number,
   accepts: 'form' | 'form or JSON',
 ): Promise<Incoming> {
-  const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
+  const query = queryOf(req)
   if (req.method === 'GET') return { method: 'GET', query, body: null }
   // A HEAD among others: a link scanner's must not use up the sign-in of a person.
   if (req.method !== 'POST') {
@@ -81,7 +83,8 @@ function fromForm(text: string): URLSearchParams {
   }
 }
 
-const decoded = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
+// Not by replaceAll(), which takes four times as long over a megabyte of "+".
+const decoded = (text: string) => decodeURIComponent(text.split('+').join(' '))
 
 /** A parser of Express 4 leaves an empty object for a body of a type it does not read, and the body unread. */
 function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown }): boolean {

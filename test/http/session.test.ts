@@ -228,6 +228,9 @@ describe('piece by piece', () => {
     const done = await over(own, client, '?returnTo=/projects')
     await expectSignedIn(own, client, done)
     expect(done.location).toBe(`${own.origin}/projects`)
+    // What names an answer is none inside of another parameter.
+    const filtered = await over(own, client, '?returnTo=/issues?state=open')
+    expect(filtered.location).toBe(`${own.origin}/issues?state=open`)
     await own.close()
   })
 
