@@ -420,6 +420,24 @@ describe('mounting', () => {
     await wrong.close()
   })
 
+  it('an address that the app rewrote is no mount, and leads into no sign-in', async () => {
+    const rewriting = await startHonest({
+      mount: (server, jit) => {
+        server.use((req, _res, next) => {
+          req.url = req.url.replace(/^\/en\//, '/')
+          next()
+        })
+        server.use(jit.routes())
+      },
+    })
+    const client = browser()
+    expect((await client.go(`${rewriting.origin}/en/me`)).status).toBe(401)
+    const refused = await client.go(`${rewriting.origin}/en/auth/sso/acme`)
+    await expectRefused(rewriting, client, refused, { code: 'path_mismatch', status: 500 })
+    await expectSignedIn(rewriting, client, await answer(rewriting, client, await begin(rewriting, client)))
+    await rewriting.close()
+  })
+
   it('under another path by its option', async () => {
     const moved = await startHonest({ path: '/account/in' })
     const client = browser()

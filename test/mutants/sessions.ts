@@ -173,6 +173,14 @@ export const sessions: readonly Guard[] = [
     by: own,
   },
   {
+    rule: 'N04',
+    holds: 'signing out ends a session whose user Passport keeps under another name',
+    in: 'lib/routes.ts',
+    find: '(req.isAuthenticated?.() ?? req.user)',
+    off: 'req.user',
+    by: ['http/session'],
+  },
+  {
     rule: 'S26',
     holds: 'a cookie that looks like one with a prefix has none',
     in: 'lib/attempt.ts',

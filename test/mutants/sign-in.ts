@@ -178,6 +178,14 @@ export const signIn: readonly Guard[] = [
   },
   {
     rule: 'S25',
+    holds: 'an address that the app rewrote leads into no sign-in',
+    in: routes,
+    find: "req.baseUrl !== '' || path.startsWith(prefix)",
+    off: "req.baseUrl !== ''",
+    by: requests,
+  },
+  {
+    rule: 'S25',
     holds: 'a return address has so many characters at most',
     in: attempt,
     find: 'asked.length > 2048 ||',
