@@ -118,7 +118,7 @@ function sameSite(run: Run): Run {
 function refuseForeign(req: IncomingMessage, baseUrl: string): void {
   const site = req.headers['sec-fetch-site']
   const origin = req.headers.origin
-  // The browser's own word first: under `Referrer-Policy: no-referrer` the origin of our own form is "null".
+  // The browser’s own word first: under `Referrer-Policy: no-referrer` the origin of a form of the app’s is "null".
   const foreign =
     site === undefined
       ? origin !== undefined && origin !== baseUrl

@@ -537,7 +537,7 @@ export const signIn: readonly Guard[] = [
     rule: 'E10',
     holds: 'a page tells no other site its address',
     in: pages,
-    find: "'referrer-policy': 'no-referrer',",
+    find: "'referrer-policy': 'strict-origin',",
     off: '',
     by: ['attacks/email', 'http/discovery', ...requests],
   },
