@@ -30,10 +30,13 @@ export function keepEnded(ports: MiddlewarePorts, req: SessionRequest, slot: Ses
   const put = () => ports.once.put(mark, '', slowest)
   const takeAway = async () => {
     if ((await ports.once.take(mark)) === null) return
-    await put()
-    await new Promise<void>((resolve, reject) =>
-      sessionStore.destroy(id, (error) => (error ? reject(error) : resolve())),
-    )
+    try {
+      await put()
+    } finally {
+      await new Promise<void>((resolve, reject) =>
+        sessionStore.destroy(id, (error) => (error ? reject(error) : resolve())),
+      )
+    }
   }
   /** Signing out works without it, and so does every other request. */
   const trying = (work: Promise<void>) =>

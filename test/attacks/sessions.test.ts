@@ -267,6 +267,28 @@ describe('N07 a slow request that ends after the session has', () => {
     },
   )
 
+  it('N07 a session that ended is taken away also where no mark can be left for the next', async () => {
+    const route = slow(fillBasket)
+    const once = memoryOnce()
+    let taken = false
+    const { person, copy } = await start(route, {
+      ...once,
+      put: (...args) => (taken ? Promise.reject(new Error('away')) : once.put(...args)),
+      take: async (key) => {
+        const value = await once.take(key)
+        if (key.startsWith('ended:') && value !== null) taken = true
+        return value
+      },
+    })
+    const under = copy.go(`${app.origin}/slow`)
+    await route.arrived(1)
+    await ends['POST /auth/logout']!(person)
+    route.release()
+    await under
+    expect([taken, await app.me(copy)]).toEqual([true, 401])
+    expect(app.log.map(({ message }) => message)).toContainEqual(expect.stringMatching(/may come back.*away/))
+  })
+
   it('N07 signing out works while nothing can be marked, and the operator is told', async () => {
     let away = false
     const once = memoryOnce()
