@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { MiddlewarePorts } from './middleware.js'
 import type { SessionSlot } from './session.js'
+import type { Once } from './store.js'
 
 /** How long a request may go on after its session has ended and still not bring it back, in milliseconds. */
 const slowest = 60 * 60_000
@@ -21,7 +21,11 @@ interface SessionRequest extends IncomingMessage {
  * whole when the request ends, even if another request has ended it meanwhile, which would sign the person in again.
  * So whatever ends one leaves a mark first, and whoever has written one looks for the mark and takes it away again.
  */
-export function keepEnded(ports: MiddlewarePorts, req: SessionRequest, slot: SessionSlot): void {
+export function keepEnded(
+  ports: { readonly once: Once; readonly warn: (message: string) => void },
+  req: SessionRequest,
+  slot: Pick<SessionSlot, 'jit'>,
+): void {
   const { session, sessionStore } = req
   if (!session?.id || typeof sessionStore?.destroy !== 'function') return
   const { id } = session

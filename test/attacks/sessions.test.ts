@@ -267,6 +267,38 @@ describe('N07 a slow request that ends after the session has', () => {
     },
   )
 
+  it('N07 the request that signs in is no exception, where its answer begins before it ends', async () => {
+    let release = () => {}
+    app = await startHonest({
+      mount: (server, jit) => {
+        server.use(jit.routes())
+        const path = '/in'
+        server.use(path, jit.authenticate({ connection: 'acme', callback: path }), jit.provision())
+        server.use(path, async (req, res) => {
+          res.write('Welcome')
+          await new Promise<void>((resolve) => {
+            release = resolve
+          })
+          fillBasket(req.session as unknown as Session)
+          res.end()
+        })
+      },
+    })
+    const person = browser()
+    const begun = await person.go(`${app.origin}/in`)
+    const state = new URL(begun.location!).searchParams.get('state')!
+    const cookie = [...person.cookies(app.origin)].map((pair) => pair.join('=')).join('; ')
+    const answered = await fetch(`${app.origin}/in?state=${state}`, { headers: { cookie } })
+    const [, id] = /connect\.sid=([^;]+)/.exec(answered.headers.getSetCookie().join())!
+    const copy = browser()
+    for (const client of [person, copy]) client.cookies(app.origin).set('connect.sid', id!)
+    expect(await app.me(person)).toBe(200)
+    await ends['POST /auth/logout']!(person)
+    release()
+    expect(await answered.text()).toBe('Welcome')
+    expect(await app.me(copy)).toBe(401)
+  })
+
   it('N07 a session that ended is taken away also where no mark can be left for the next', async () => {
     const route = slow(fillBasket)
     const once = memoryOnce()

@@ -214,6 +214,14 @@ export const sessions: readonly Guard[] = [
   },
   {
     rule: 'N07',
+    holds: 'the request that signs in brings no ended session back',
+    in: 'lib/sign-in.ts',
+    find: 'keepEnded(ports, req as IncomingMessage, { jit })',
+    off: '',
+    by: ['attacks/sessions'],
+  },
+  {
+    rule: 'N07',
     holds: 'whatever ends a session leaves a mark first',
     in: 'lib/sign-out.ts',
     find: 'trying(put()).then(() => inner(done))',
