@@ -134,12 +134,16 @@ export function keepCodeToken(
   setCookie(res, codeCookie(secure), token ?? '', token === null ? 0 : maxAge / 1000, secure)
 }
 
+/**
+ * The cookies of a request, the first of each name. Space and tab may stand before a name and nothing else: a browser
+ * lets a sister host set "\u00a0__Host-…", which does not begin with the prefix for it and must not for us.
+ */
 function cookies(req: IncomingMessage): Map<string, string> {
   const found = new Map<string, string>()
   for (const pair of (req.headers.cookie ?? '').split(';')) {
     const at = pair.indexOf('=')
-    if (at > 0 && !found.has(pair.slice(0, at).trim()))
-      found.set(pair.slice(0, at).trim(), pair.slice(at + 1).trim())
+    const name = pair.slice(0, Math.max(at, 0)).replace(/^[ \t]+/, '')
+    if (name !== '' && !found.has(name)) found.set(name, pair.slice(at + 1))
   }
   return found
 }

@@ -13,7 +13,7 @@ import {
 } from './attempt.js'
 import { asJitError, JitError } from './errors.js'
 import { AssertedIdentity, assertIdentity, type IdentityInput, type Source } from './identity.js'
-import { readIncoming } from './incoming.js'
+import { queryOf, readIncoming } from './incoming.js'
 import { countClient, type RequestLimits } from './limits.js'
 import type { Outbound } from './outbound.js'
 import { idPattern } from './policy.js'
@@ -78,9 +78,13 @@ interface Ticket {
 
 export const isSecure = (baseUrl: string) => baseUrl.startsWith('https:')
 
+const ofAnswers = ['code', 'error', 'state', 'ticket', 'SAMLResponse']
+
 /** True where the request carries an IdP's answer or our ticket, so that it ends a sign-in. */
 export function isAnswer(req: IncomingMessage): boolean {
-  return req.method === 'POST' || /[?&](?:code|error|state|ticket|SAMLResponse)=/.test(req.url ?? '')
+  // By whole parameters: a return address may have a query with such names in it.
+  const query = queryOf(req)
+  return req.method === 'POST' || ofAnswers.some((name) => query.has(name))
 }
 
 /** Starts a sign-in: keeps the attempt, binds the browser, and sends the person to the IdP. */
@@ -98,7 +102,7 @@ export async function begin(
     strategy.begin(entry, id, services(ports, entry, route, signal)),
   )
   const secure = isSecure(ports.baseUrl)
-  const query = new URLSearchParams(/\?(.*)$/.exec(req.url ?? '')?.[1] ?? '')
+  const query = queryOf(req)
   const record: AttemptRecord = {
     source: route.source,
     version: entry.version,

@@ -26,9 +26,12 @@ export type Handler = (req: IncomingMessage, res: ServerResponse, next: Next) =>
 export interface PassportRequest extends IncomingMessage {
   user?: unknown
   originalUrl?: string
+  /** Express's word for where a handler is mounted. */
+  baseUrl?: string
   session?: unknown
   logIn?: (user: JitUser, options: object, done: (error?: unknown) => void) => void
   logout?: (options: object, done: (error?: unknown) => void) => void
+  isAuthenticated?: () => boolean
 }
 
 export interface MiddlewarePorts extends AuthenticatePorts, ProvisionPorts {

@@ -23,7 +23,9 @@ export function page(res: ServerResponse, status: number, title: string, body: s
     'cache-control': 'no-store',
     'content-security-policy':
       "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    'referrer-policy': 'no-referrer',
+    // No address of ours goes anywhere. Under "no-referrer" the origin of our own forms would not, and where browsers
+    // send no Sec-Fetch-Site (plain http, Safari before 16.4) they would be taken for another site's.
+    'referrer-policy': 'strict-origin',
   })
   res.end(`<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">${head}

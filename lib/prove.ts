@@ -120,7 +120,9 @@ async function complete(
   const waiting = await takeWaiting(ports, req, res, proved.keep)
   if (waiting?.proof.by !== 'address' || waiting.proof.address !== proved.address) throw nothingWaits()
   const { identity, proof, returnTo } = waiting
-  const { location } = await signIn(ports, req, res, assertIdentity(identity), { returnTo, proof })
+  // Where the app issues tokens there is none; the two are joined then, and the next sign-in finds them so.
+  const session = req.session !== undefined && req.logIn !== undefined
+  const { location } = await signIn(ports, req, res, assertIdentity(identity), { returnTo, proof, session })
   if (wantsHtml(req)) res.writeHead(303, { location }).end()
   else json(res, 200, { location })
 }

@@ -30,11 +30,14 @@ export function routes(ports: MiddlewarePorts): Handler {
     const url = req.url ?? '/'
     const full = req.originalUrl ?? url
     const mount = full.endsWith(url) ? full.slice(0, full.length - url.length) : ''
-    if (mount !== '' && mount !== '/') {
+    const path = url.split('?')[0]!
+    // Where Express says that nothing is mounted, the app rewrote an address, perhaps without its language. That is
+    // its own affair, unless it leads here: by such a spelling no return address may.
+    const ours = req.baseUrl !== '' || path.startsWith(prefix)
+    if (mount !== '' && mount !== '/' && ours) {
       const message = `jit.routes() is mounted at "${legible(mount)}" but answers "${ports.path}/…"; use app.use(jit.routes()) and set createJit({ path }) instead`
       return next(ports.refused(new JitError('path_mismatch', message), req))
     }
-    const path = url.split('?')[0]!
     const route = path.startsWith(prefix) ? match(path.slice(prefix.length), ports) : null
     if (!route) return next()
     handler(ports, async () => {
@@ -92,7 +95,8 @@ async function sendMetadata(
 
 /** Ends the session on the server. Where nobody is signed in there is none, and Passport would make and keep one. */
 async function logout(ports: MiddlewarePorts, req: PassportRequest, res: ServerResponse): Promise<void> {
-  if (req.logout && req.user) {
+  // Passport keeps the user where its "userProperty" says.
+  if (req.logout && (req.isAuthenticated?.() ?? req.user)) {
     const ended = new Promise<void>((resolve, reject) => {
       req.logout!({}, (error) => (error ? reject(error) : resolve()))
     })
@@ -114,7 +118,7 @@ function sameSite(run: Run): Run {
 function refuseForeign(req: IncomingMessage, baseUrl: string): void {
   const site = req.headers['sec-fetch-site']
   const origin = req.headers.origin
-  // The browser's own word first: under `Referrer-Policy: no-referrer` the origin of our own form is "null".
+  // The browser’s own word first: under `Referrer-Policy: no-referrer` the origin of a form of the app’s is "null".
   const foreign =
     site === undefined
       ? origin !== undefined && origin !== baseUrl

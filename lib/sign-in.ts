@@ -17,6 +17,7 @@ import type { MiddlewarePorts, PassportRequest } from './middleware.js'
 import type { Proof } from './plan.js'
 import { provision } from './provision.js'
 import { keptUsers, signedInUser } from './session.js'
+import { keepEnded } from './sign-out.js'
 
 /** A sign-in that waits until the person has proved an address or an old account. */
 export interface Waiting {
@@ -117,6 +118,8 @@ export async function signIn(
       abandonSession(req)
       throw asJitError(error, 'unavailable', 'the session could not be saved')
     })
+    // This request may be a slow one too: its browser has the cookie as soon as an answer begins.
+    keepEnded(ports, req as IncomingMessage, { jit })
   }
   req.jit = { ...jit, returnTo: options.returnTo, invitations }
   return { done: true, location: options.returnTo }

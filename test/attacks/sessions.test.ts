@@ -64,6 +64,42 @@ describe('N03 cookies', () => {
     await signedIn(app)
   })
 
+  it.each(['\u00a0', '\u00a0 ', ' \u00a0\t'])(
+    'S26 a cookie that only looks like the browser’s own is none (%j before it)',
+    async (before) => {
+      // A sister host may set it: to a browser its name does not begin with "__Host-".
+      app = await startHonest({ baseUrl: 'https://app.example' })
+      const attacker = browser()
+      const tossed = (name: string) => {
+        const value = attacker.cookies(app.origin).get(name)!
+        return { headers: { cookie: `${before}${name}=${value}; other=1` } }
+      }
+      for (const connection of ['acme', 'acme-saml']) {
+        const state = await begin(app, attacker, connection)
+        const name = [...attacker.cookies(app.origin).keys()].at(-1)!
+        expect(name).toMatch(/^__Host-jit-/)
+        const address =
+          connection === 'acme'
+            ? `${app.callback(connection)}?state=${state}`
+            : (await post(app, { state })).location!
+        const victim = browser()
+        const ended = await victim.go(address, tossed(name))
+        await expectRefused(app, victim, ended, { code: 'attempt_foreign', status: 403 })
+      }
+      await signedIn(app)
+    },
+  )
+
+  it('N03 spaces before a cookie are none of it, and the first of a name is meant', async () => {
+    app = await startHonest()
+    const person = browser()
+    const state = await begin(app, person)
+    const [name, value] = [...person.cookies(app.origin)][0]!
+    const cookie = `a; =b; x=; \t${name}=${value};${name}=another`
+    const done = await browser().go(`${app.callback('acme')}?state=${state}`, { headers: { cookie } })
+    expect(done.status, done.text).toBe(303)
+  })
+
   it('N03 nothing of a sign-in stays in the browser when it has ended', async () => {
     app = await startHonest()
     const person = await signedIn(app)
@@ -103,9 +139,10 @@ describe('N07 a slow request that ends after the session has', () => {
   type Session = Record<string, unknown>
 
   /** A route whose requests wait until the test lets them go, and then may change their session. */
-  function slow(change: (session: Session) => void = () => {}) {
+  function slow(change: (session: Session) => void = () => {}, reloads = false) {
     const waiting: (() => void)[] = []
     const handler: RequestHandler = async (req, res) => {
+      if (reloads) await new Promise((resolve) => req.session.reload(resolve))
       await new Promise<void>((resolve) => waiting.push(resolve))
       change(req.session as unknown as Session)
       res.json({ user: req.user?.id ?? null })
@@ -144,6 +181,17 @@ describe('N07 a slow request that ends after the session has', () => {
         server.get('/leave', (req, res, next) =>
           req.logout((error) => (error ? next(error) : res.end('left'))),
         )
+        server.get('/renew', (req, res, next) =>
+          req.login(req.user!, (error) => (error ? next(error) : res.end('renewed'))),
+        )
+        server.get('/rotate', (req, res, next) => {
+          const { passport } = req.session as unknown as Session
+          req.session.regenerate((error) => {
+            Object.assign(req.session, { passport })
+            if (error) next(error)
+            else res.end('renewed')
+          })
+        })
         server.get('/destroy', (req, res, next) =>
           req.session.destroy((error) => (error ? next(error) : res.end('destroyed'))),
         )
@@ -156,11 +204,12 @@ describe('N07 a slow request that ends after the session has', () => {
   }
 
   describe.each([
-    ['leaves it as it was', undefined],
-    ['changes it', fillBasket],
-  ])('N07 and %s', (_name, change) => {
+    ['leaves it as it was', undefined, false],
+    ['changes it', fillBasket, false],
+    ['has read it anew and changes it', fillBasket, true],
+  ])('N07 and %s', (_name, change, reloads) => {
     it.each(Object.entries(ends))('N07 stays ended by %s', async (_way, end) => {
-      const route = slow(change)
+      const route = slow(change, reloads)
       const { person, copy } = await start(route)
       const under = [1, 2, 3].map(() => copy.go(`${app.origin}/slow`))
       await route.arrived(3)
@@ -190,6 +239,86 @@ describe('N07 a slow request that ends after the session has', () => {
     expect((await answer(app, person, await begin(app, person))).status).toBe(303)
     expect((await person.go(`${app.origin}/basket`)).json()).toEqual(['a book'])
     expect(await app.me(person)).toBe(200)
+  })
+
+  it.each(['/renew', '/rotate'])(
+    'N07 a session that the app gave another id (%s) is a session like any',
+    async (path) => {
+      const route = slow(fillBasket)
+      const { person, copy } = await start(route)
+      const under = copy.go(`${app.origin}/slow`)
+      await route.arrived(1)
+      expect((await person.go(app.origin + path)).text).toBe('renewed')
+      route.release()
+      await under
+      expect(await app.me(copy)).toBe(401)
+      for (const basket of [['a book'], ['a book', 'a book']]) {
+        expect((await person.go(`${app.origin}/basket`)).json()).toEqual(basket)
+        expect(await app.me(person)).toBe(200)
+      }
+      const late = browser()
+      late.cookies(app.origin).set('connect.sid', person.cookies(app.origin).get('connect.sid')!)
+      const again = late.go(`${app.origin}/slow`)
+      await route.arrived(1)
+      await ends['POST /auth/logout']!(person)
+      route.release()
+      await again
+      expect(await app.me(late)).toBe(401)
+    },
+  )
+
+  it('N07 the request that signs in is no exception, where its answer begins before it ends', async () => {
+    let release = () => {}
+    app = await startHonest({
+      mount: (server, jit) => {
+        server.use(jit.routes())
+        const path = '/in'
+        server.use(path, jit.authenticate({ connection: 'acme', callback: path }), jit.provision())
+        server.use(path, async (req, res) => {
+          res.write('Welcome')
+          await new Promise<void>((resolve) => {
+            release = resolve
+          })
+          fillBasket(req.session as unknown as Session)
+          res.end()
+        })
+      },
+    })
+    const person = browser()
+    const begun = await person.go(`${app.origin}/in`)
+    const state = new URL(begun.location!).searchParams.get('state')!
+    const cookie = [...person.cookies(app.origin)].map((pair) => pair.join('=')).join('; ')
+    const answered = await fetch(`${app.origin}/in?state=${state}`, { headers: { cookie } })
+    const [, id] = /connect\.sid=([^;]+)/.exec(answered.headers.getSetCookie().join())!
+    const copy = browser()
+    for (const client of [person, copy]) client.cookies(app.origin).set('connect.sid', id!)
+    expect(await app.me(person)).toBe(200)
+    await ends['POST /auth/logout']!(person)
+    release()
+    expect(await answered.text()).toBe('Welcome')
+    expect(await app.me(copy)).toBe(401)
+  })
+
+  it('N07 a session that ended is taken away also where no mark can be left for the next', async () => {
+    const route = slow(fillBasket)
+    const once = memoryOnce()
+    let taken = false
+    const { person, copy } = await start(route, {
+      ...once,
+      put: (...args) => (taken ? Promise.reject(new Error('away')) : once.put(...args)),
+      take: async (key) => {
+        const value = await once.take(key)
+        if (key.startsWith('ended:') && value !== null) taken = true
+        return value
+      },
+    })
+    const under = copy.go(`${app.origin}/slow`)
+    await route.arrived(1)
+    await ends['POST /auth/logout']!(person)
+    route.release()
+    await under
+    expect([taken, await app.me(copy)]).toEqual([true, 401])
+    expect(app.log.map(({ message }) => message)).toContainEqual(expect.stringMatching(/may come back.*away/))
   })
 
   it('N07 signing out works while nothing can be marked, and the operator is told', async () => {

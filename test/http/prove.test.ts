@@ -173,6 +173,34 @@ describe('A verified account, and a provider that does not answer for the addres
     )
   })
 
+  test('in an app that issues tokens: linked, and the next sign-in has one', async () => {
+    const app = await start({
+      sessions: false,
+      mount: (server, jit) => {
+        const path = '/token'
+        server.use(path, jit.authenticate({ provider: 'pal', callback: path }))
+        server.use(path, jit.provision({ session: false }), (req, res) => {
+          res.json({ token: (req.user as { id: string }).id })
+        })
+      },
+    })
+    await given(app, account('u', ann))
+    const person = browser()
+    const token = async () => {
+      const begun = await person.go(`${app.origin}/token`)
+      const { searchParams } = new URL(await app.atProvider(browser(), 'pal', { sub: 'ann', email: ann }))
+      searchParams.set('state', new URL(begun.location!).searchParams.get('state')!)
+      return person.go(`${app.origin}/token?${searchParams}`)
+    }
+    const asked = await token()
+    const ticket = new URL(asked.location!).searchParams.get('ticket')!
+    await mailProof(app, person, ticket)
+    const done = await typeCode(app, person, app.inbox.to(ann).code)
+    expect([done.status, done.json()], done.text).toEqual([200, { location: '/me' }])
+    expect(done.headers.getSetCookie().filter((cookie) => !cookie.includes('Max-Age=0'))).toEqual([])
+    expect((await token()).json()).toEqual({ token: 'u' })
+  })
+
   test('as a person sees it: pages and forms all the way', async () => {
     const app = await start()
     await given(app, account('u', ann))

@@ -217,6 +217,28 @@ describe('bodies', () => {
     await expectRefused(app, client, large, { code: 'answer_too_large', status: 413 })
   })
 
+  it.each(['discover', 'email', 'email/verify', 'prove'])(
+    'what is posted to /%s is read up to 16 kB, as a form and as JSON',
+    async (path) => {
+      const client = browser()
+      const send = (type: string, body: string) =>
+        client.go(`${app.origin}/auth/${path}`, { method: 'POST', headers: { 'content-type': type }, body })
+      const json = 'application/json'
+      expect((await send(json, JSON.stringify({ a: 'x'.repeat(16_000) }))).json().error).not.toMatch(/large/)
+      for (const [type, body] of [
+        // Of all that a megabyte can hold, names took the longest to read: a sixth of a second.
+        [
+          json,
+          JSON.stringify(Object.fromEntries(Array.from({ length: 95_000 }, (_, key) => [`k${key}`, '']))),
+        ],
+        [form['content-type'], `a=${'x'.repeat(16 * 1024)}`],
+      ] as const) {
+        const refused = await send(type, body)
+        await expectRefused(app, client, refused, { code: 'answer_too_large', status: 413 })
+      }
+    },
+  )
+
   it('a large body without a length is given up while it comes', async () => {
     const client = browser()
     // It is never closed: whoever waits for its end refuses it as one that did not arrive.
@@ -418,6 +440,24 @@ describe('mounting', () => {
       await expectRefused(wrong, client, refused, expected)
     }
     await wrong.close()
+  })
+
+  it('an address that the app rewrote is no mount, and leads into no sign-in', async () => {
+    const rewriting = await startHonest({
+      mount: (server, jit) => {
+        server.use((req, _res, next) => {
+          req.url = req.url.replace(/^\/en\//, '/')
+          next()
+        })
+        server.use(jit.routes())
+      },
+    })
+    const client = browser()
+    expect((await client.go(`${rewriting.origin}/en/me`)).status).toBe(401)
+    const refused = await client.go(`${rewriting.origin}/en/auth/sso/acme`)
+    await expectRefused(rewriting, client, refused, { code: 'path_mismatch', status: 500 })
+    await expectSignedIn(rewriting, client, await answer(rewriting, client, await begin(rewriting, client)))
+    await rewriting.close()
   })
 
   it('under another path by its option', async () => {

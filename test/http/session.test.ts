@@ -195,6 +195,26 @@ describe('sign-out', () => {
     expect(await app.me(client)).toBe(200)
   })
 
+  it('N04 ends it also where Passport keeps the user under another name', async () => {
+    const own = await startHonest({
+      sessions: false,
+      mount: (server, jit, instance) => {
+        server.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
+        server.use(instance.initialize({ userProperty: 'account' }) as never, instance.session() as never)
+        server.use(jit.routes())
+        server.get('/account', (req, res) => {
+          res.json((req as { account?: { id: string } }).account?.id ?? null)
+        })
+      },
+    })
+    const client = await signedIn(own)
+    const account = async () => (await client.go(`${own.origin}/account`)).json()
+    expect(await account()).toEqual(expect.any(String))
+    expect((await client.go(`${own.origin}/auth/logout`, { method: 'POST' })).status).toBe(303)
+    expect(await account()).toBe(null)
+    await own.close()
+  })
+
   it('by a page that sends no referrer works, and without a session too', async () => {
     const client = await signedIn(app)
     expect((await signOut(client, { origin: 'null', 'sec-fetch-site': 'same-origin' })).status).toBe(303)
@@ -228,6 +248,9 @@ describe('piece by piece', () => {
     const done = await over(own, client, '?returnTo=/projects')
     await expectSignedIn(own, client, done)
     expect(done.location).toBe(`${own.origin}/projects`)
+    // What names an answer is none inside of another parameter.
+    const filtered = await over(own, client, '?returnTo=/issues?state=open')
+    expect(filtered.location).toBe(`${own.origin}/issues?state=open`)
     await own.close()
   })
 

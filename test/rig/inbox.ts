@@ -130,6 +130,8 @@ export interface AppOptions {
   baseUrl?: string
   /** Express takes the client's address from X-Forwarded-For. */
   trustProxy?: boolean
+  /** False for an app without sessions. */
+  sessions?: boolean
   /** Routes of the app's own, behind those of the kit. */
   mount?: (app: express.Express, jit: Jit) => void
   onConflict?: OnConflict
@@ -181,8 +183,10 @@ export async function startApp({
   })
   const instance = new passport.Passport()
   app.set('trust proxy', options.trustProxy ?? false)
-  app.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
-  app.use(instance.session() as express.RequestHandler)
+  if (options.sessions !== false) {
+    app.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
+    app.use(instance.session() as express.RequestHandler)
+  }
   jit.passport(instance as never)
   app.use(jit.routes())
   options.mount?.(app, jit)
