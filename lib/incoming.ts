@@ -7,6 +7,9 @@ import type { Incoming } from './strategy.js'
 /** Largest body of a callback in bytes; signed answers with hundreds of groups stay well below. */
 export const bodyLimit = 1024 * 1024
 
+/** Largest body of a form that people fill in: an address, a code and a return address. JSON costs far more to read. */
+export const typedLimit = 16 * 1024
+
 /** Most parameters of a query or a form; no protocol here has twenty, and what goes through them must end. */
 const mostFields = 100
 
@@ -47,9 +50,10 @@ async function read(
       'another middleware read the body and left none; mount jit.routes() before body parsers',
     )
   }
+  const limit = accepts === 'form' ? bodyLimit : typedLimit
   const type = (req.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
   if (type === 'application/json' && accepts === 'form or JSON') {
-    return { method: 'POST', query, body: fromParsed(json(await text(req, until))) }
+    return { method: 'POST', query, body: fromParsed(json(await text(req, until, limit))) }
   }
   if (type !== 'application/x-www-form-urlencoded') {
     req.resume()
@@ -58,11 +62,11 @@ async function read(
       `expected a form (application/x-www-form-urlencoded), got ${named(type)}`,
     )
   }
-  return { method: 'POST', query, body: fromForm(await text(req, until)) }
+  return { method: 'POST', query, body: fromForm(await text(req, until, limit, spaced)) }
 }
 
 /**
- * A form as the URL Standard reads it (section 5.1), in a third of the time that its own reader takes over an answer
+ * A form as the URL Standard reads it (section 5.1), its signs of plus spaces already, in a third of the time that its own reader takes over an answer
  * of half a megabyte: all other sign-ins wait meanwhile.
  */
 function fromForm(text: string): URLSearchParams {
@@ -72,7 +76,7 @@ function fromForm(text: string): URLSearchParams {
   try {
     for (const field of fields) {
       const [name = '', value = ''] = field.split(/=(.*)/s, 2)
-      if (field !== '') form.append(decoded(name), decoded(value))
+      if (field !== '') form.append(decodeURIComponent(name), decodeURIComponent(value))
     }
     return form
   } catch {
@@ -81,7 +85,12 @@ function fromForm(text: string): URLSearchParams {
   }
 }
 
-const decoded = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
+/** A plus stands for a space: in bytes as they arrive, since a megabyte of them in a text takes 40 ms to replace. */
+function spaced(chunk: Uint8Array): Uint8Array {
+  const bytes = Uint8Array.from(chunk)
+  for (let at = 0; at < bytes.length; at++) if (bytes[at] === 0x2b) bytes[at] = 0x20
+  return bytes
+}
 
 /** A parser of Express 4 leaves an empty object for a body of a type it does not read, and the body unread. */
 function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown }): boolean {
@@ -89,12 +98,17 @@ function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown
   return readableDidRead || typeof body !== 'object' || Object.keys(body).length > 0
 }
 
-async function text(req: IncomingMessage, until: number): Promise<string> {
+async function text(
+  req: IncomingMessage,
+  until: number,
+  limit: number,
+  read = (chunk: Uint8Array) => chunk,
+): Promise<string> {
   const tooLarge = () => {
     req.resume()
-    return new JitError('answer_too_large', `the body is larger than ${bodyLimit} bytes`)
+    return new JitError('answer_too_large', `the body is larger than ${limit} bytes`)
   }
-  if (Number(req.headers['content-length'] ?? 0) > bodyLimit) throw tooLarge()
+  if (Number(req.headers['content-length'] ?? 0) > limit) throw tooLarge()
   // As it arrives: in one piece at its end it would hold all others longer.
   const decoder = new StringDecoder('utf8')
   let body = ''
@@ -102,8 +116,8 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
   const arrived = async () => {
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += (chunk as Buffer).length
-      if (size > bodyLimit) break
-      body += decoder.write(chunk as Buffer)
+      if (size > limit) break
+      body += decoder.write(read(chunk as Buffer))
     }
   }
   try {
@@ -111,7 +125,7 @@ async function text(req: IncomingMessage, until: number): Promise<string> {
   } catch (cause) {
     throw new JitError('answer_malformed', 'the body ended early', { cause })
   }
-  if (size > bodyLimit) throw tooLarge()
+  if (size > limit) throw tooLarge()
   return body + decoder.end()
 }
 

@@ -266,6 +266,47 @@ describe('bodies', () => {
     expect(refused).not.toContain('ann@')
   })
 
+  it.each(['discover', 'email', 'email/verify', 'prove'])(
+    'S29 what is typed at %s is read to sixteen kilobytes',
+    async (route) => {
+      const url = `${app.origin}/auth/${route}`
+      const field = (length: number) => 'x'.repeat(length)
+      const bodies = (length: number) => [
+        [form, `filler=${field(length - 7)}`] as const,
+        [{ 'content-type': 'application/json' }, `{"filler":"${field(length - 13)}"}`] as const,
+      ]
+      for (const [headers, body] of bodies(16 * 1024)) {
+        const client = browser()
+        const fits = await client.go(url, { method: 'POST', headers, body })
+        expect(JSON.parse(fits.text).error).not.toBe('answer_too_large')
+        const large = await client.go(url, { method: 'POST', headers, body: `${body} ` })
+        await expectRefused(app, client, large, { code: 'answer_too_large', status: 413 })
+      }
+    },
+  )
+
+  it('S29 a form of nothing but spaces takes no longer than one of letters', async () => {
+    const reading = async (sign: string) => {
+      const chunks = Array.from({ length: 15 }, () => Buffer.alloc(64 * 1024, sign))
+      const request = () =>
+        Object.assign(Readable.from([Buffer.from('x='), ...chunks, Buffer.from('&y=%')]), {
+          method: 'POST',
+          url: '/',
+          headers: form,
+        })
+      let least = Number.POSITIVE_INFINITY
+      for (let round = 0; round < 5; round++) {
+        const began = performance.now()
+        const { body } = await readIncoming(request() as never, began + 5_000)
+        least = Math.min(least, performance.now() - began)
+        expect([body!.get('x')!.length, body!.get('y')]).toEqual([15 * 64 * 1024, '%'])
+      }
+      return least
+    }
+    const letters = await reading('x')
+    expect(await reading('+')).toBeLessThan(letters * 3)
+  })
+
   it('of a hundred parameters all are read, of more none', async () => {
     const client = browser()
     const filled = (state: string, count: number) => {
