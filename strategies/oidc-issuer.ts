@@ -8,6 +8,8 @@ export const issuerDefaults = {
   discoveryTtl: 60 * 60_000,
   /** Issuers remembered; the one longest unused gives way. */
   issuers: 500,
+  /** Longest discovery document and key set in characters: both are read anew in every sign-in that begins. */
+  published: 64 * 1024,
 } as const
 
 /** What RFC 8725 §3.1 leaves where a key is published: `none` and shared secrets (HS*) are not among them. */
@@ -179,6 +181,10 @@ function strictFetch(
     const response = await services.fetch(url, { ...(init as RequestInit), signal: AbortSignal.any(signals) })
     const { status, headers } = response
     const body = await response.text()
+    // What is asked for in nobody's name is published. All else is read once, and may list many groups.
+    const published = init.method === 'GET' && !Object.hasOwn(init.headers, 'authorization')
+    if (published && body.length > issuerDefaults.published)
+      throw unusable(where, url, `is longer than ${issuerDefaults.published} characters`)
     const answer = jsonObject(body)
     // A refusal by the token endpoint (RFC 6749 §5.2) passes, to be explained.
     const refused =

@@ -209,6 +209,14 @@ export const oidc: readonly Guard[] = [
   },
   {
     rule: 'O10',
+    holds: 'what an issuer publishes is short enough to be read at every start',
+    in: issuer,
+    find: 'if (published && body.length > issuerDefaults.published)',
+    off: 'if (false)',
+    by: ['strategies/oidc'],
+  },
+  {
+    rule: 'O10',
     holds: 'so many issuers are remembered at most',
     in: issuer,
     find: 'if (known.size > issuerDefaults.issuers)',

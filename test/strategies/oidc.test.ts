@@ -86,6 +86,25 @@ describe('discovery', () => {
     await honestSignIn(at.app, 'acme', 'alice')
   })
 
+  it('a document that takes long to read at every start is refused, and an honest one is not near that', async () => {
+    const issuer = 'https://idp.example'
+    const endpoints = { authorization_endpoint: issuer, token_endpoint: issuer, jwks_uri: issuer }
+    const bare = JSON.stringify({ issuer, ...endpoints, more: '' }).length
+    let length = issuerDefaults.published
+    const app = await startApp({
+      connections: [oidcConnection('acme', { issuer })],
+      fetch: async () => Response.json({ issuer, ...endpoints, more: 'x'.repeat(length - bare) }),
+    })
+    const client = browser()
+    length += 1
+    const refused = await client.go(app.start('acme'))
+    const message = /openid-configuration is longer than 65536 characters$/
+    await expectRefused(app, client, refused, { code: 'idp_unreachable', status: 503, message })
+    length -= 1
+    expect((await client.go(app.start('acme'))).status).toBe(302)
+    await app.close()
+  })
+
   it('an issuer that hangs: 503 within the time, others unharmed, and the next try succeeds', async () => {
     answering(discovery, () => {})
     const client = browser()
