@@ -12,6 +12,19 @@ export function jsonObject(text: string): Record<string, unknown> | null {
   }
 }
 
+/** Objects, lists and members together in one answer. Ten thousand groups are one list. */
+export const mostParts = 20_000
+
+/**
+ * Whether a JSON text is made of so many parts that reading, copying and freezing them would hold everybody: a megabyte
+ * of brackets takes a quarter of a second.
+ */
+export function isCrowded(json: string): boolean {
+  let parts = 0
+  for (const _ of json.matchAll(/[[{]|"\s*:/g)) if (++parts > mostParts) return true
+  return false
+}
+
 /** The first error of a kind among an error and its causes. */
 export function inCauses<T extends Error>(
   error: unknown,

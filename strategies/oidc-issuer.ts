@@ -1,6 +1,6 @@
 import * as client from 'openid-client'
 import { JitError, type Services } from '../lib/index.js'
-import { inCauses, jsonObject, printable, reasonOf, unusable } from './oidc-http.js'
+import { inCauses, isCrowded, jsonObject, mostParts, printable, reasonOf, unusable } from './oidc-http.js'
 import type { RelyingParty } from './oidc-party.js'
 
 export const issuerDefaults = {
@@ -185,13 +185,22 @@ function strictFetch(
     const published = init.method === 'GET' && !Object.hasOwn(init.headers, 'authorization')
     if (published && body.length > issuerDefaults.published)
       throw unusable(where, url, `is longer than ${issuerDefaults.published} characters`)
+    const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
+    const crowded = () => unusable(where, url, `has more than ${mostParts} parts`)
+    if (isCrowded(body)) throw crowded()
     const answer = jsonObject(body)
+    if (partsOf(signed ? body : answer?.id_token).some(isCrowded)) throw crowded()
     // A refusal by the token endpoint (RFC 6749 §5.2) passes, to be explained.
     const refused =
       init.method === 'POST' && (status === 401 || (status === 400 && typeof answer?.error === 'string'))
     if (status !== 200 && !refused) throw unusable(where, url, `has HTTP status ${status}`)
-    const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
     if (status === 200 && !signed && !answer) throw unusable(where, url, 'is not a JSON object')
     return new Response(body, { status, headers })
   }
 }
+
+/** Header and claims of a JWT (RFC 7515 §7.1), as they will be read; nothing is verified. */
+const partsOf = (token: unknown) =>
+  typeof token === 'string'
+    ? token.split('.', 2).map((part) => Buffer.from(part, 'base64url').toString())
+    : []

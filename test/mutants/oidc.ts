@@ -216,6 +216,22 @@ export const oidc: readonly Guard[] = [
     by: ['strategies/oidc'],
   },
   {
+    rule: 'P04',
+    holds: 'an answer made of nothing but brackets is not read',
+    in: issuer,
+    find: 'if (isCrowded(body)) throw',
+    off: 'if (false) throw',
+    by: ['attacks/oidc-claims'],
+  },
+  {
+    rule: 'P04',
+    holds: 'nor is a token',
+    in: issuer,
+    find: 'if (partsOf(signed ? body : answer?.id_token).some(isCrowded)) throw',
+    off: 'if (false) throw',
+    by: ['attacks/oidc-claims'],
+  },
+  {
     rule: 'O10',
     holds: 'so many issuers are remembered at most',
     in: issuer,
