@@ -50,7 +50,7 @@ export function unusable(where: string, url: string, what: string): JitError {
 }
 
 /** Text from outside for a log line: plain printable characters, 200 of them at most. */
-export const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 200)
+export const printable = (text: string) => text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 
 /** An error code or description of an issuer's or provider's for a log line that may be shown as HTML. */
 export const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')

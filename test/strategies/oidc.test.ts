@@ -3,6 +3,7 @@ import { JitError, type OidcConnection, type Services, staticDirectory } from 'p
 import { memoryOnce } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { describe, expect, it } from 'vitest'
+import { printable } from '../../strategies/oidc-http.js'
 import { issuerDefaults } from '../../strategies/oidc-issuer.js'
 import {
   clientOf,
@@ -508,4 +509,14 @@ it('an answer that nobody asked for is refused', async () => {
   })
   const client = browser()
   await expectSignedIn(at.app, client, await signIn(at.app, 'acme', 'alice', client))
+})
+
+it('of a long text from outside no more is read than is told', () => {
+  const long = 'é<'.repeat(500_000)
+  const times = Array.from({ length: 5 }, () => {
+    const began = performance.now()
+    expect(printable(long)).toBe('?<'.repeat(100))
+    return performance.now() - began
+  })
+  expect(Math.min(...times)).toBeLessThan(2)
 })
