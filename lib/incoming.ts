@@ -7,8 +7,11 @@ import type { Incoming } from './strategy.js'
 /** Largest body of a callback in bytes; signed answers with hundreds of groups stay well below. */
 export const bodyLimit = 1024 * 1024
 
-/** Largest body of a form that people fill in: an address, a code and a return address. JSON costs far more to read. */
-export const typedLimit = 16 * 1024
+/**
+ * Largest body of a form that people fill in: an address, a code and a return address, of 2,048 characters in whatever
+ * script. JSON costs far more to read than an answer.
+ */
+export const typedLimit = 32 * 1024
 
 /** Most parameters of a query or a form; no protocol here has twenty, and what goes through them must end. */
 const mostFields = 100
