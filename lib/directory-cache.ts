@@ -2,6 +2,8 @@
 export interface Found<T> {
   readonly value: T
   readonly size: number
+  /** Whether anybody can name more of its kind, as below a domain that is owned with all its subdomains. */
+  readonly guessed?: boolean
 }
 
 export interface DirectoryCache {
@@ -12,8 +14,9 @@ export interface DirectoryCache {
 }
 
 /**
- * Values by key, up to `limit` characters of entries and then the longest unused first to go. What was not found
- * is remembered apart, up to a tenth of that, so that guessed names drive no tenant out.
+ * Values by key, up to `limit` characters of entries and then the longest unused first to go. What was not found,
+ * or found by a name that may be guessed, is remembered apart, up to a tenth of that, so that guessed names drive no
+ * tenant out. Neither does a value that is longer than all of them may be: it is not remembered.
  */
 export function directoryCache(limit: number): DirectoryCache {
   const found = leastRecentlyUsed(limit)
@@ -22,8 +25,8 @@ export function directoryCache(limit: number): DirectoryCache {
 
   async function remember<T>(key: string, mine: object, read: () => Promise<Found<T>>): Promise<T> {
     try {
-      const { value, size } = await read()
-      if (reading.get(key) === mine) (size > 0 ? found : missing).set(key, value, size)
+      const { value, size, guessed = size === 0 } = await read()
+      if (reading.get(key) === mine) (guessed ? missing : found).set(key, value, size)
       return value
     } finally {
       if (reading.get(key) === mine) reading.delete(key)
@@ -71,6 +74,7 @@ function leastRecentlyUsed(limit: number) {
     set: (key: string, value: unknown, characters: number) => {
       remove(key)
       const size = characters + key.length + overhead
+      if (size > limit) return
       values.set(key, { value, size })
       total += size
       for (const oldest of values.keys()) {

@@ -56,7 +56,8 @@ export const identityLimits = {
 
 /** Control characters and halves of surrogate pairs, which not every database takes. */
 const unfit = /[\u0000-\u001f\u007f\p{Surrogate}]/gu
-const plain = (text: string) => text.replace(unfit, ' ')
+/** Such a text as it is kept and told. */
+export const plain = (text: string) => text.replace(unfit, ' ')
 
 /**
  * An address as this kit compares it: ASCII, in lower case, exactly one `@`, a host name of at least two

@@ -7,8 +7,11 @@ import type { Incoming } from './strategy.js'
 /** Largest body of a callback in bytes; signed answers with hundreds of groups stay well below. */
 export const bodyLimit = 1024 * 1024
 
-/** Largest body of what pages and programs of the app's send: an address, a code, a return address, a ticket. */
-const ownLimit = 16 * 1024
+/**
+ * Largest body of a form that people fill in: an address, a code and a return address, of 2,048 characters in whatever
+ * script. JSON costs far more to read than an answer.
+ */
+const typedLimit = 32 * 1024
 
 /** Most parameters of a query or a form; no protocol here has twenty, and what goes through them must end. */
 const mostFields = 100
@@ -52,7 +55,7 @@ async function read(
       'another middleware read the body and left none; mount jit.routes() before body parsers',
     )
   }
-  const limit = accepts === 'form' ? bodyLimit : ownLimit
+  const limit = accepts === 'form' ? bodyLimit : typedLimit
   const type = (req.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
   if (type === 'application/json' && accepts === 'form or JSON') {
     return { method: 'POST', query, body: fromParsed(json(await text(req, until, limit))) }
@@ -64,12 +67,12 @@ async function read(
       `expected a form (application/x-www-form-urlencoded), got ${named(type)}`,
     )
   }
-  return { method: 'POST', query, body: fromForm(await text(req, until, limit)) }
+  return { method: 'POST', query, body: fromForm(await text(req, until, limit, spaced)) }
 }
 
 /**
- * A form as the URL Standard reads it (section 5.1), in a third of the time that its own reader takes over an answer
- * of half a megabyte: all other sign-ins wait meanwhile.
+ * A form whose signs of plus are spaces already, as the URL Standard reads it (section 5.1), in a third of the time that
+ * its own reader takes over an answer of half a megabyte: all other sign-ins wait meanwhile.
  */
 function fromForm(text: string): URLSearchParams {
   const fields = text.split('&', mostFields + 1)
@@ -78,7 +81,7 @@ function fromForm(text: string): URLSearchParams {
   try {
     for (const field of fields) {
       const [name = '', value = ''] = field.split(/=(.*)/s, 2)
-      if (field !== '') form.append(decoded(name), decoded(value))
+      if (field !== '') form.append(decodeURIComponent(name), decodeURIComponent(value))
     }
     return form
   } catch {
@@ -87,8 +90,13 @@ function fromForm(text: string): URLSearchParams {
   }
 }
 
-// Not by replaceAll(), which takes four times as long over a megabyte of "+".
-const decoded = (text: string) => decodeURIComponent(text.split('+').join(' '))
+/** A plus stands for a space: in bytes as they arrive, since a megabyte of them in a text takes 40 ms to replace. */
+function spaced(chunk: Buffer): Buffer {
+  if (!chunk.includes('+')) return chunk
+  const bytes = Buffer.from(chunk)
+  for (let at = 0; at < bytes.length; at++) if (bytes[at] === 0x2b) bytes[at] = 0x20
+  return bytes
+}
 
 /** A parser of Express 4 leaves an empty object for a body of a type it does not read, and the body unread. */
 function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown }): boolean {
@@ -96,7 +104,12 @@ function wasParsed({ body, readableDidRead }: IncomingMessage & { body?: unknown
   return readableDidRead || typeof body !== 'object' || Object.keys(body).length > 0
 }
 
-async function text(req: IncomingMessage, until: number, limit: number): Promise<string> {
+async function text(
+  req: IncomingMessage,
+  until: number,
+  limit: number,
+  read = (chunk: Buffer) => chunk,
+): Promise<string> {
   const tooLarge = () => {
     req.resume()
     return new JitError('answer_too_large', `the body is larger than ${limit} bytes`)
@@ -110,7 +123,7 @@ async function text(req: IncomingMessage, until: number, limit: number): Promise
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += (chunk as Buffer).length
       if (size > limit) break
-      body += decoder.write(chunk as Buffer)
+      body += decoder.write(read(chunk as Buffer))
     }
   }
   try {

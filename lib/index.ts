@@ -1,6 +1,6 @@
 export type { Admin, AdminResult } from './admin.js'
 export type { Asked } from './administer-command.js'
-export { putSealed, takeSealed } from './attempt.js'
+export { attemptDefaults, putSealed, takeSealed } from './attempt.js'
 export type { AuditEvent, Decision, EventType } from './audit.js'
 export type { Background, Round } from './background.js'
 export type { ChainProblem, Head, Verification } from './chain.js'

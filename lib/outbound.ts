@@ -22,6 +22,20 @@ export interface OutboundOptions {
   lookup?: (name: string) => Promise<readonly string[]>
 }
 
+/**
+ * A name that is being looked up is not looked up again. The system's resolver has two threads for all names of the
+ * process (libuv), and waits some ten seconds for a name server that does not answer: who asks for such a name again
+ * and again would keep everybody else's waiting, ever longer.
+ */
+export function sharing<T>(lookup: (name: string) => Promise<T>): (name: string) => Promise<T> {
+  const pending = new Map<string, Promise<T>>()
+  return (name) => {
+    const found = pending.get(name) ?? lookup(name).finally(() => pending.delete(name))
+    pending.set(name, found)
+    return found
+  }
+}
+
 export const outboundSchema = z
   .strictObject({
     allow: z
@@ -39,8 +53,8 @@ export const outboundSchema = z
       .default(1024 * 1024),
     lookup: z
       .custom<NonNullable<OutboundOptions['lookup']>>((value) => typeof value === 'function', 'a function')
-      .default(
-        () => async (name: string) => (await systemLookup(name, { all: true })).map(({ address }) => address),
+      .default(() =>
+        sharing(async (name) => (await systemLookup(name, { all: true })).map(({ address }) => address)),
       ),
   })
   .prefault({})

@@ -1,3 +1,4 @@
+import { plain } from './identity.js'
 import type { IdentityFacts, SignIn } from './plan.js'
 import { type Connection, type Organization, ownerRole } from './policy.js'
 import type { Grant, GrantSource, InvitationFacts, Membership } from './store.js'
@@ -146,7 +147,7 @@ export function givesNoRole(signIn: SignIn, plan: RolePlan): boolean {
 
 /**
  * Roles by group, each once, with the rule that gives it; in the order of the rules, exact names first. Groups are
- * named by the rule, not as they were sent.
+ * named by the rule, not as they were sent, and as every store can write it.
  */
 function mappedRoles(connection: Connection, groups: readonly string[]): [string, string][] {
   const { map, prefixes } = connection.groups
@@ -155,12 +156,13 @@ function mappedRoles(connection: Connection, groups: readonly string[]): [string
   const give = (names: readonly string[], because: string) => {
     for (const name of names) if (!roles.has(name)) roles.set(name, because)
   }
-  for (const [group, names] of Object.entries(map)) if (named.has(group)) give(names, `by group ${group}`)
+  for (const [group, names] of Object.entries(map))
+    if (named.has(group)) give(names, `by group ${plain(group)}`)
   const beginnings = Object.entries(prefixes)
   // Sorted, so that each rule costs a binary search, however many groups there are.
   const sorted = beginnings.length > 0 ? [...named].sort() : []
   for (const [prefix, names] of beginnings) {
-    if (firstFrom(sorted, prefix)?.startsWith(prefix)) give(names, `by group ${prefix}…`)
+    if (firstFrom(sorted, prefix)?.startsWith(prefix)) give(names, `by group ${plain(prefix)}…`)
   }
   return [...roles]
 }

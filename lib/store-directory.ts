@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type * as z from 'zod'
 import { requireAcceptance } from './acceptance.js'
 import { configure, deepFreeze } from './configuration.js'
-import { directoryCache } from './directory-cache.js'
+import { directoryCache, type Found } from './directory-cache.js'
 import { JitError } from './errors.js'
 import { entryOf, importer } from './import.js'
 import type { DomainFacts } from './plan.js'
@@ -153,7 +153,7 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
     askedAt = began
   }
 
-  async function remembered<T>(key: string, read: () => Promise<{ value: T; size: number }>): Promise<T> {
+  async function remembered<T>(key: string, read: () => Promise<Found<T>>): Promise<T> {
     if (performance.now() - askedAt >= storeDirectoryDefaults.askAfter) await ask()
     return cache.get(key, read)
   }
@@ -253,7 +253,8 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
           .map(connectionOf)
           .filter(({ enabled, vouchesFor }) => enabled && covers(vouchesFor, name))
         const size = [rows.owner, ...rows.connections].reduce((sum, { entry }) => sum + entry.length, 0)
-        return { value: deepFreeze({ owner: organizationOf(rows.owner), sso }), size }
+        const owner = organizationOf(rows.owner)
+        return { value: deepFreeze({ owner, sso }), size, guessed: !owner.domains.includes(name) }
       }),
     entries: { organizations: [], connections: [], providers },
     refresh,

@@ -50,15 +50,29 @@ export function sqliteOutbox(sql: Sql, writing: <T>(write: () => T) => T): Outbo
 
     settle: async ({ endpoint, change, attempts, at, error, state, dueAt }) =>
       writing(() => {
-        const [found] = sql.all<{ id: number; log: string }>(
-          `select id, log from jit_deliveries
+        const [found] = sql.all<{ id: number; subject: string; log: string }>(
+          `select id, subject, log from jit_deliveries
            where endpoint = ? and change_id = ? and attempts = ? and state = 'pending'`,
           ...[endpoint, change, attempts],
         )
         if (!found) return false
         const log = JSON.stringify([...JSON.parse(found.log), { at, error }].slice(-kept))
         const settled = 'update jit_deliveries set state = ?, due_at = ?, log = ? where id = ?'
-        return sql.run(settled, state, dueAt, log, found.id) > 0
+        sql.run(settled, state, dueAt, log, found.id)
+        // What was never tried and waits behind this one is due when this one is, or now that it is done: a receiver
+        // that is away would otherwise have all of it looked at again and again.
+        sql.run(
+          `update jit_deliveries set due_at = ?1 where endpoint = ?2 and subject = ?3 and state = 'pending'
+             and id > ?4 and attempts = 0 and case when ?5 then due_at < ?1 else due_at > ?1 end`,
+          ...[
+            state === 'pending' ? dueAt : at,
+            endpoint,
+            found.subject,
+            found.id,
+            state === 'pending' ? 1 : 0,
+          ],
+        )
+        return true
       }),
 
     deliveries: async ({ endpoint, state, after, ...page }) => {

@@ -12,6 +12,19 @@ export function jsonObject(text: string): Record<string, unknown> | null {
   }
 }
 
+/** Objects, lists and members together in one answer. Ten thousand groups are one list. */
+export const mostParts = 20_000
+
+/**
+ * Whether a JSON text is made of so many parts that reading, copying and freezing them would hold everybody: a megabyte
+ * of brackets takes a quarter of a second.
+ */
+export function isCrowded(json: string): boolean {
+  let parts = 0
+  for (const _ of json.matchAll(/[[{]|"\s*:/g)) if (++parts > mostParts) return true
+  return false
+}
+
 /** The first error of a kind among an error and its causes. */
 export function inCauses<T extends Error>(
   error: unknown,
@@ -37,7 +50,7 @@ export function unusable(where: string, url: string, what: string): JitError {
 }
 
 /** Text from outside for a log line: plain printable characters, 200 of them at most. */
-export const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 200)
+export const printable = (text: string) => text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 
 /** An error code or description of an issuer's or provider's for a log line that may be shown as HTML. */
 export const plain = (text: string) => printable(text).replace(/[<>"&\\]/g, '?')

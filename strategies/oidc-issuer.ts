@@ -1,6 +1,6 @@
 import * as client from 'openid-client'
 import { JitError, type Services } from '../lib/index.js'
-import { inCauses, jsonObject, printable, reasonOf, unusable } from './oidc-http.js'
+import { inCauses, isCrowded, jsonObject, mostParts, printable, reasonOf, unusable } from './oidc-http.js'
 import type { RelyingParty } from './oidc-party.js'
 
 export const issuerDefaults = {
@@ -8,6 +8,8 @@ export const issuerDefaults = {
   discoveryTtl: 60 * 60_000,
   /** Issuers remembered; the one longest unused gives way. */
   issuers: 500,
+  /** Longest discovery document and key set in characters: both are read anew in every sign-in that begins. */
+  published: 64 * 1024,
 } as const
 
 /** What RFC 8725 §3.1 leaves where a key is published: `none` and shared secrets (HS*) are not among them. */
@@ -179,13 +181,26 @@ function strictFetch(
     const response = await services.fetch(url, { ...(init as RequestInit), signal: AbortSignal.any(signals) })
     const { status, headers } = response
     const body = await response.text()
+    // What is asked for in nobody's name is published. All else is read once, and may list many groups.
+    const published = init.method === 'GET' && !Object.hasOwn(init.headers, 'authorization')
+    if (published && body.length > issuerDefaults.published)
+      throw unusable(where, url, `is longer than ${issuerDefaults.published} characters`)
+    const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
+    const crowded = () => unusable(where, url, `has more than ${mostParts} parts`)
+    if (isCrowded(body)) throw crowded()
     const answer = jsonObject(body)
+    if (partsOf(signed ? body : answer?.id_token).some(isCrowded)) throw crowded()
     // A refusal by the token endpoint (RFC 6749 §5.2) passes, to be explained.
     const refused =
       init.method === 'POST' && (status === 401 || (status === 400 && typeof answer?.error === 'string'))
     if (status !== 200 && !refused) throw unusable(where, url, `has HTTP status ${status}`)
-    const signed = /^application\/jwt\b/i.test(headers.get('content-type') ?? '')
     if (status === 200 && !signed && !answer) throw unusable(where, url, 'is not a JSON object')
     return new Response(body, { status, headers })
   }
 }
+
+/** Header and claims of a JWT (RFC 7515 §7.1), as they will be read; nothing is verified. */
+const partsOf = (token: unknown) =>
+  typeof token === 'string'
+    ? token.split('.', 2).map((part) => Buffer.from(part, 'base64url').toString())
+    : []

@@ -6,6 +6,7 @@ import * as z from 'zod'
 import {
   type Attempt,
   assertIdentity,
+  attemptDefaults,
   JitError,
   readClaims,
   type SamlConnection,
@@ -166,7 +167,10 @@ function requestIdOf(attempt: Attempt, refuse: Refuse): string {
  */
 const claimMargin = { asked: 60_000, unasked: 2 * 24 * 3_600_000 } as const
 
-/** Lets one answer with this assertion through (core §2.5.1.5), for as long as it would be good. */
+/**
+ * Lets one answer with this assertion through (core §2.5.1.5), for as long as it would be good. That may be for ages, by
+ * the IdP's word, but not without the attempt that it answers.
+ */
 async function claim(
   connection: SamlConnection,
   { issuer, now, skew, requestId }: Expected,
@@ -178,7 +182,8 @@ async function claim(
     .update(JSON.stringify([connection.id, issuer, id]))
     .digest('base64url')
   const margin = claimMargin[requestId === null ? 'unasked' : 'asked']
-  const first = await services.once.claim(`assertion:${name}`, until + skew - now + margin)
+  const longest = requestId === null ? Number.POSITIVE_INFINITY : attemptDefaults.attempt
+  const first = await services.once.claim(`assertion:${name}`, Math.min(until + skew - now, longest) + margin)
   if (!first) refuse('answer_replayed', `the assertion ${quote(id)} was used before`)
 }
 

@@ -54,6 +54,26 @@ describe('P04 Claims that are too many, too long or of another shape', () => {
     expect(await after({ groups: ['staff'] })).toMatchObject({ roles: ['member'] })
   })
 
+  const crowds: [string, unknown][] = [
+    ['lists', Array(20_001).fill([])],
+    ['objects', Array(20_001).fill({})],
+    ['members', Object.fromEntries(Array.from({ length: 20_001 }, (_, n) => [n, 0]))],
+  ]
+  it.each(crowds)('a crowd of %s is not read, in the ID token or in UserInfo', async (_name, crowd) => {
+    await honestSignIn(at.app, 'acme', 'ann')
+    const before = await at.app.rows()
+    const refusal = { code: 'idp_unreachable', status: 503, message: /has more than 20000 parts$/ }
+    const { client, answer } = await next({ crowd })
+    await expectRefused(at.app, client, answer, refusal, before)
+    at.acme.faults.idToken = ({ email: _, ...claims }) => at.acme.sign(claims)
+    at.acme.faults.userinfo = (claims) => ({ ...claims, crowd })
+    const other = browser()
+    await expectRefused(at.app, other, await signIn(at.app, 'acme', 'ann', other), refusal, before)
+    delete at.acme.faults.userinfo
+    delete at.acme.faults.idToken
+    await honestSignIn(at.app, 'acme', 'ann')
+  })
+
   it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])(
     'groups and claims called %s are names like any other',
     async (name) => {

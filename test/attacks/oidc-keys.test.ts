@@ -132,6 +132,7 @@ describe('O10 keys that cannot be had', () => {
     ['an error', (res) => res.writeHead(500).end('{}')],
     ['a redirect', (res) => res.writeHead(302, { location: `${at.globex.issuer}/jwks` }).end()],
     ['no JSON', (res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<p>Soon')],
+    ['more than is kept', (res) => res.end(JSON.stringify({ keys: Array(22_000).fill({}) }))],
     ['more than is read', (res) => res.end(JSON.stringify({ keys: [], padding: 'x'.repeat(100_000) }))],
   ])('O10 %s for keys: unavailable, nothing is kept, and trying again signs in', async (_name, answer) => {
     instead(answer)

@@ -7,6 +7,7 @@ import { memoryLock, memoryOnce, memoryStore } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { socialStrategy } from 'passport-jit/strategies/social'
 import { afterEach, describe, expect, it } from 'vitest'
+import { sharing } from '../../lib/outbound.js'
 import { type App, expectRefused, oidcConnection, startApp, twoOrganizations } from '../rig/oidc-app.js'
 import { browser } from '../rig/oidc-http.js'
 import { guard, peers } from '../rig/outbound.js'
@@ -29,6 +30,26 @@ async function refusal(asked: Promise<unknown>): Promise<string> {
 }
 
 const to = (address: string) => async () => [address]
+
+describe('O21 a name server that does not answer', () => {
+  it('is asked for a name once, however many ask for it, and again when that is over', async () => {
+    const asked: string[] = []
+    let end = (_: Error) => {}
+    const look = sharing((name) => {
+      asked.push(name)
+      return new Promise<never>((_, reject) => {
+        end = reject
+      })
+    })
+    const all = Promise.allSettled(['idp.example', 'idp.example', 'idp.example'].map(look))
+    expect(asked).toEqual(['idp.example'])
+    end(new Error('ETIMEOUT'))
+    expect((await all).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+    void look('idp.example').catch(() => {})
+    void look('other.example').catch(() => {})
+    expect(asked).toEqual(['idp.example', 'idp.example', 'other.example'])
+  })
+})
 
 describe('O21 an address that is not public', () => {
   it('is not connected to, the message says where it is and how to allow it, and allowed it is asked', async () => {

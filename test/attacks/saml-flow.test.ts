@@ -140,6 +140,27 @@ describe('S14 replay at another server, or after a restart', () => {
   })
 })
 
+describe('S14 an answer that its IdP calls good for ages', () => {
+  const kept: number[] = []
+  const once = memoryOnce()
+  const claim: typeof once.claim = (key, ttl) => {
+    if (key.startsWith('assertion:')) kept.push(ttl)
+    return once.claim(key, ttl)
+  }
+  const { xmlFor, honest, at } = scene({ idpInitiated: true }, { once: { ...once, claim } })
+  const ages = replace(/NotOnOrAfter="[^"]*"/g, 'NotOnOrAfter="9999-01-01T00:00:00Z"')
+  const minute = 60_000
+
+  it('S14 is remembered no longer than the attempt it answers; one that answers none, that long', async () => {
+    await honest({ before: [ages] })
+    expect(kept).toEqual([11 * minute])
+    const begun = await begin(at.app, 'acme')
+    const form = { SAMLResponse: posted(xmlFor(begun, { before: [unasked, ages] })) }
+    expect((await bring(browser(), begun.callbackUrl, form)).status).toBe(303)
+    expect(kept[1]).toBeGreaterThan(Date.parse('9999-01-01') - Date.now())
+  })
+})
+
 describe('S23 answers nobody asked for', () => {
   const off = scene()
   const on = scene({ idpInitiated: true })

@@ -530,6 +530,29 @@ export function keptDirectoryContract(
       await directory.organization('o0')
       assert.deepEqual(reads(), ['organization'])
     })
+
+    check('nor do guessed names below a domain, or an entry longer than all of memory', async (fresh) => {
+      const { store, reads } = fresh
+      const directory = storeDirectory({ store, keys, cacheSize: 20_000 })
+      await directory.import({
+        organizations: [
+          { id: 'small', name: 'Small', roles: ['member'], domains: ['small.example'] },
+          { id: 'wide', name: 'Wide', roles: ['member'], domains: ['wide.example', '*.wide.example'] },
+          { id: 'long', name: 'Long', roles: ['member', ...rolesOf(200)] },
+        ],
+      })
+      await directory.domain('small.example')
+      await directory.domain('wide.example')
+      for (let n = 0; n < 200; n++) await directory.domain(`guess${n}.wide.example`)
+      assert.equal((await directory.organization('long'))?.name, 'Long')
+      reads()
+      assert.equal((await directory.domain('small.example')).owner?.id, 'small')
+      assert.equal((await directory.domain('wide.example')).owner?.id, 'wide')
+      assert.equal((await directory.domain('guess199.wide.example')).owner?.id, 'wide')
+      assert.deepEqual(reads(), [])
+      await directory.organization('long')
+      assert.deepEqual(reads(), ['organization'])
+    })
   })
 
   options.describe('directory: secrets', () => {
@@ -670,3 +693,6 @@ export function keptDirectoryContract(
     })
   })
 }
+
+/** Roles that make an entry long. */
+const rolesOf = (count: number) => Array.from({ length: count }, (_, n) => `${n}`.padStart(60, 'r'))

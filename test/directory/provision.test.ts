@@ -27,7 +27,7 @@ const input = (organization: object = {}, connection: object = {}) =>
   }) as DirectoryInput
 
 /** A sign-in through connection `c` as it was when it began. */
-async function identity(directory: Directory, subject = 's') {
+async function identity(directory: Directory, subject = 's', groups: readonly string[] = []) {
   const { version } = (await directory.connection('c'))!
   return assertIdentity({
     source: 'connection:c',
@@ -36,6 +36,7 @@ async function identity(directory: Directory, subject = 's') {
     subject,
     email: `${subject}@o.example`,
     profile: { name: subject },
+    ...(groups.length > 0 && { groups: { kind: 'listed', values: groups } }),
     at: Date.now(),
   })
 }
@@ -68,6 +69,22 @@ onEveryStore((factory) => {
     (await store.users()).rows.map((row) =>
       row.memberships.map(({ grants }) => grants.map(({ role }) => role)),
     )
+
+  check('a group of whatever characters gives its role on every store', async (world) => {
+    const { store, here, elsewhere } = world
+    const map = { 'a\0b': ['viewer'], 'a\ud800c': ['editor'] }
+    const policy = { attributes: { email: 'email', groups: 'groups' }, groups: { map } }
+    await elsewhere.import(input({ roles: ['owner', 'member', 'viewer', 'editor'] }, policy))
+    await here.refresh()
+    const result = await provision(ports(store, here), await identity(here, 's', Object.keys(map)))
+    expect(result).toMatchObject({
+      outcome: 'created',
+      granted: expect.arrayContaining(['viewer', 'editor']),
+    })
+    const { rows } = await store.events({ type: 'granted' })
+    const told = rows.flatMap(({ detail }) => detail.because ?? [])
+    expect(told).toEqual(expect.arrayContaining(['by group a b', 'by group a c']))
+  })
 
   check('a first sign-in by what was imported: one of everything', async ({ store, here }) => {
     const result = await provision(ports(store, here), await identity(here))

@@ -7,6 +7,14 @@ const own = ['tables/outbound', 'attacks/outbound']
 export const outbound: readonly Guard[] = [
   {
     rule: 'O21',
+    holds: 'a name that is being looked up is not looked up again',
+    in: 'lib/outbound.ts',
+    find: 'pending.get(name) ?? lookup(name)',
+    off: 'lookup(name)',
+    by: ['attacks/outbound'],
+  },
+  {
+    rule: 'O21',
     holds: 'what may not be asked is not asked',
     in: out,
     find: 'if (problem) throw unreachable(problem)',

@@ -403,7 +403,7 @@ export const saml: readonly Guard[] = [
     rule: 'S14',
     holds: 'an assertion is remembered as long as it would be good',
     in: 'strategies/saml.ts',
-    find: 'until + skew - now + margin',
+    find: 'Math.min(until + skew - now, longest) + margin',
     off: '1_000',
     by: ['faults/clock'],
     named: 'S14',

@@ -356,14 +356,6 @@ export const signIn: readonly Guard[] = [
   },
   {
     rule: 'S29',
-    holds: 'what is sent to pages of our own is small',
-    in: incoming,
-    find: "accepts === 'form' ? bodyLimit : ownLimit",
-    off: 'bodyLimit',
-    by: requests,
-  },
-  {
-    rule: 'S29',
     holds: 'a body that does not arrive is given up',
     in: incoming,
     find: "await within(until - performance.now(), arrived(), 'the rest of it did not arrive in time')",
@@ -461,6 +453,14 @@ export const signIn: readonly Guard[] = [
         { in: incoming, find: 'if (size > limit) throw tooLarge()', off: '' },
       ],
     },
+  },
+  {
+    rule: 'S29',
+    holds: 'what people type is short',
+    in: incoming,
+    find: "const limit = accepts === 'form' ? bodyLimit : typedLimit",
+    off: 'const limit = bodyLimit',
+    by: requests,
   },
   {
     rule: 'S29',

@@ -235,6 +235,37 @@ describe('sqlite', () => {
     store.close()
   })
 
+  test('what waits behind a delivery is due with it, and at once when that is done', async () => {
+    const store = sqliteStore({ file: fresh() })
+    await foundation(store)
+    const ids = ['a', 'b', 'other']
+    await recorded(store, ...ids)
+    const subject = (id: string) => (id === 'other' ? 'other' : 'alice')
+    const deliveries = ids.map((id) => ({ endpoint: 'hook', change: id, subject: subject(id) }))
+    await store.trail.seal({ ...sealOf(1), at: 0 }, ids, deliveries)
+    const { outbox } = store
+    const due = async () => {
+      const { rows } = await outbox.deliveries({})
+      return Object.fromEntries(rows.map((row) => [row.change, row.dueAt]))
+    }
+    const take = (now: number) => outbox.take({ endpoint: 'hook', now, lease: 50, limit: 1 })
+    const settle = (change: string, attempts: number, state: 'pending' | 'dead', at: number, dueAt: number) =>
+      outbox.settle({ endpoint: 'hook', change, attempts, state, error: null, at, dueAt })
+    expect(await take(1)).toMatchObject([{ change: 'a' }])
+    expect(await settle('a', 1, 'pending', 2, 1_000)).toBe(true)
+    expect(await due()).toEqual({ a: 1_000, b: 1_000, other: 0 })
+    expect(await take(1_000)).toMatchObject([{ change: 'a' }])
+    expect(await settle('a', 2, 'dead', 900, 900)).toBe(true)
+    expect(await due()).toEqual({ a: 900, b: 900, other: 0 })
+    await take(900)
+    // The claim of one that is under way stays, and so does the pause of one that failed.
+    expect(await outbox.again('hook', 'a', 901)).toBe(true)
+    expect(await take(901)).toMatchObject([{ change: 'a' }])
+    expect(await settle('a', 3, 'pending', 902, 2_000)).toBe(true)
+    expect(await due()).toEqual({ a: 2_000, b: 950, other: 0 })
+    store.close()
+  })
+
   test('asking in vain for deliveries does not wait for another process that writes', async () => {
     const file = fresh()
     const store = sqliteStore({ file, busyTimeout: 10 })

@@ -3,6 +3,7 @@ import { JitError, type OidcConnection, type Services, staticDirectory } from 'p
 import { memoryOnce } from 'passport-jit/stores/memory'
 import { oidcStrategy } from 'passport-jit/strategies/oidc'
 import { describe, expect, it } from 'vitest'
+import { printable } from '../../strategies/oidc-http.js'
 import { issuerDefaults } from '../../strategies/oidc-issuer.js'
 import {
   clientOf,
@@ -84,6 +85,25 @@ describe('discovery', () => {
     await expectRefused(at.app, client, cut, { ...expected, message: /larger than 1048576 bytes/ })
     delete at.acme.faults.intercept
     await honestSignIn(at.app, 'acme', 'alice')
+  })
+
+  it('a document that takes long to read at every start is refused, and an honest one is not near that', async () => {
+    const issuer = 'https://idp.example'
+    const endpoints = { authorization_endpoint: issuer, token_endpoint: issuer, jwks_uri: issuer }
+    const bare = JSON.stringify({ issuer, ...endpoints, more: '' }).length
+    let length = issuerDefaults.published
+    const app = await startApp({
+      connections: [oidcConnection('acme', { issuer })],
+      fetch: async () => Response.json({ issuer, ...endpoints, more: 'x'.repeat(length - bare) }),
+    })
+    const client = browser()
+    length += 1
+    const refused = await client.go(app.start('acme'))
+    const message = /openid-configuration is longer than 65536 characters$/
+    await expectRefused(app, client, refused, { code: 'idp_unreachable', status: 503, message })
+    length -= 1
+    expect((await client.go(app.start('acme'))).status).toBe(302)
+    await app.close()
   })
 
   it('an issuer that hangs: 503 within the time, others unharmed, and the next try succeeds', async () => {
@@ -489,4 +509,14 @@ it('an answer that nobody asked for is refused', async () => {
   })
   const client = browser()
   await expectSignedIn(at.app, client, await signIn(at.app, 'acme', 'alice', client))
+})
+
+it('of a long text from outside no more is read than is told', () => {
+  const long = 'é<'.repeat(500_000)
+  const times = Array.from({ length: 5 }, () => {
+    const began = performance.now()
+    expect(printable(long)).toBe('?<'.repeat(100))
+    return performance.now() - began
+  })
+  expect(Math.min(...times)).toBeLessThan(2)
 })
