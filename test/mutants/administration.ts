@@ -101,6 +101,14 @@ export const administration: readonly Guard[] = [
     by: ['provision/admin'],
   },
   {
+    rule: 'P26',
+    holds: 'an organization lifts no other’s bar',
+    in: commit,
+    find: "whose === organization && typeof hash === 'string' ? [hash] : [],",
+    off: "typeof hash === 'string' ? [hash] : [],",
+    by: ['provision/admin'],
+  },
+  {
     rule: 'N04',
     holds: 'removing a member ends their sessions',
     in: members,

@@ -302,6 +302,23 @@ onEveryStore((factory) => {
     expect(await scene.signIn('ann', { email: 'anna@o.example' })).toMatchObject({ outcome: 'linked' })
   })
 
+  check('P26 an organization that lets somebody in again lifts no other’s bar', async (scene) => {
+    const { admin } = scene.jit
+    const member = (organization: string) => ({ organization, email: 'ann@o.example', role: 'member', by })
+    const user = await scene.person('ann')
+    const { invitation } = await admin.invite(member('p'))
+    await admin.accept({ invitation, user, by: user })
+    const later = await admin.invite({ ...member('p'), email: 'anna@elsewhere.example', role: 'viewer' })
+    for (const organization of ['o', 'p']) await admin.suspend({ user, organization, by })
+    await admin.changeEmail({ user, email: 'anna@elsewhere.example', by })
+    const { decision } = await admin.reactivate({ user, organization: 'p', by })
+    expect(await told(scene.store, decision)).toEqual(['reactivated user p', 'readmitted p'])
+    expect(await admin.readmit({ user, organization: 'p', by })).toEqual(nothing)
+    expect(await admin.accept({ invitation: later.invitation, user, by: user })).toEqual(done)
+    // Whoever has the address now is kept out of the other one still.
+    expect((await scene.signIn('ann again', { email: 'ann@o.example' })).joined).toEqual([])
+  })
+
   check('P26 nobody is reached from an organization that they are no member of', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann', 'owner')
