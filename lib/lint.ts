@@ -104,7 +104,7 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
         )
       }
       if (
-        /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)\b/.test(
+        /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)\b/i.test(
           connection.issuer,
         ) &&
         !connection.tenants
