@@ -149,6 +149,14 @@ export const administration: readonly Guard[] = [
     by: [...table, 'provision/admin', 'attacks/invitations'],
   },
   {
+    rule: 'P26',
+    holds: 'invitations that lapsed do not pile up where another organization signs the person in',
+    in: invitations,
+    find: 'ops: [...dead, {',
+    off: 'ops: [{',
+    by: ['provision/admin'],
+  },
+  {
     rule: 'P11',
     holds: 'an administrator takes no seat that is not there',
     in: 'lib/administer.ts',

@@ -163,6 +163,24 @@ onEveryStore((factory) => {
     expect(await scene.roles(user)).toEqual([`viewer invitation:${newer.invitation}`])
   })
 
+  check(
+    'invitations that lapsed do not pile up where a person of another organization signs in',
+    async (scene) => {
+      const { admin } = scene.jit
+      const email = 'ann@o.example'
+      const asked = { organization: 'p', email, by }
+      const standing = await admin.invite({ ...asked, role: 'viewer' })
+      for (let n = 0; n < 20; n++) {
+        await admin.invite({ ...asked, role: 'member', expiresIn: 1 })
+        await new Promise((resolve) => setTimeout(resolve, 3))
+      }
+      const last = await admin.invite({ ...asked, role: 'member' })
+      const { invitations } = await scene.store.load({ email, organizations: [] })
+      expect(invitations.map(({ id }) => id)).toEqual([standing.invitation, last.invitation])
+      expect((await scene.signIn('ann')).invitations).toHaveLength(2)
+    },
+  )
+
   check('an invitation that a removal overtook stays dead, whatever lifts the removal', async (scene) => {
     const { admin } = scene.jit
     await scene.person('olga', 'owner')
