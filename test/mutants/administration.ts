@@ -309,6 +309,14 @@ export const administration: readonly Guard[] = [
     by: [...table, 'http/admin'],
   },
   {
+    rule: 'P09',
+    holds: 'unlinking leads around no suspended membership',
+    in: accounts,
+    find: '...suspensions(user, hash, personHashes(hash, [identity], null), now),',
+    off: '',
+    by: ['provision/admin'],
+  },
+  {
     rule: 'P04',
     holds: 'a person has so many attributes at most',
     in: accounts,
@@ -378,9 +386,17 @@ export const administration: readonly Guard[] = [
     rule: 'N04',
     holds: 'sessions end with the connection that is deleted',
     in: connections,
-    find: "if (ops.some(({ op }) => op === 'identity.unlink')) {",
+    find: 'if (ended.length > 0) {',
     off: 'if (false) {',
     by: [...table, 'provision/admin-connections', 'http/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'a connection that is made anew leads around no suspended membership',
+    in: connections,
+    find: 'ops.push(...suspensions(user, hash, personHashes(hash, ended, null), now))',
+    off: '',
+    by: ['provision/admin'],
   },
   {
     rule: 'P10',

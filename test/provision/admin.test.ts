@@ -271,6 +271,35 @@ onEveryStore((factory) => {
     expect(await scene.roles(fourth)).toEqual([`member invitation:${invitation}`])
   })
 
+  check(
+    'a membership that is suspended stays so where an identity is taken from the account',
+    async (scene) => {
+      const { admin } = scene.jit
+      const identity = { source: 'connection:c', issuer: 'https://idp.example', subject: 'ann' } as const
+      // Her address at the provider is not the one of her account, which she had before.
+      const again = async () => (await scene.signIn('ann', { email: 'anna@o.example' })).joined
+      const user = await scene.person('ann')
+      expect(await again()).toEqual([])
+      await admin.suspend({ user, ...o })
+      await expect(again()).rejects.toMatchObject({ code: 'membership_suspended' })
+      await admin.unlink({ user, identity, by })
+      expect(await again()).toEqual([])
+      expect(await admin.reactivate({ user, ...o })).toEqual(done)
+      expect(await again()).toEqual(['o'])
+    },
+  )
+
+  check('a membership that is suspended stays so where its connection is made anew', async (scene) => {
+    const { admin } = scene.jit
+    const again = async () => (await scene.signIn('ann', { email: 'anna@o.example' })).joined
+    const user = await scene.person('ann')
+    await admin.suspend({ user, ...o })
+    await scene.configure({}, { enabled: false })
+    await admin.deleteConnection({ connection: 'c', grants: 'revoke', by })
+    await scene.configure({}, {})
+    expect(await again()).toEqual([])
+  })
+
   check('who is let in again is so by every address the account had', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann')
