@@ -235,6 +235,22 @@ export const configuration: readonly Guard[] = [
     by: ['directory/preview'],
   },
   {
+    rule: 'P04',
+    holds: 'a preview holds the groups of few people at once',
+    in: 'lib/preview.ts',
+    find: 'const page = 20',
+    off: 'const page = 200',
+    by: ['provision/preview'],
+  },
+  {
+    rule: 'P04',
+    holds: 'a preview leaves sign-ins their turn',
+    in: 'lib/preview.ts',
+    find: 'await turn()',
+    off: '',
+    by: ['provision/preview'],
+  },
+  {
     rule: 'P06',
     holds: 'a sync that took too much is held',
     in: 'lib/revocations.ts',
