@@ -317,6 +317,22 @@ export const administration: readonly Guard[] = [
     by: ['provision/admin'],
   },
   {
+    rule: 'P09',
+    holds: 'an address that is adopted leads around no suspended membership',
+    in: 'lib/changes.ts',
+    find: 'if (user?.verifiedEmail && adopted) {',
+    off: 'if (false) {',
+    by: ['provision/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'nor around that of another organization',
+    in: 'lib/provision.ts',
+    find: 'for (const { organization } of suspended) organizations.add(organization)',
+    off: '',
+    by: ['provision/admin'],
+  },
+  {
     rule: 'P04',
     holds: 'a person has so many attributes at most',
     in: accounts,

@@ -300,6 +300,25 @@ onEveryStore((factory) => {
     expect(await again()).toEqual([])
   })
 
+  check(
+    'a membership that is suspended stays so where another organization’s word changes the address',
+    async (scene) => {
+      const { admin } = scene.jit
+      await scene.configure({}, { adoptEmail: true, vouchesFor: ['o.example', 'p.example'] })
+      const address = { email: 'ann@p.example' }
+      const user = (await scene.signIn('ann', address)).after.user.id
+      expect((await scene.signIn('ann', { ...address, via: 'e' })).after.user.id).toBe(user)
+      await admin.suspend({ user, organization: 'p', by })
+      expect((await scene.signIn('ann', { email: 'ann@o.example' })).after.user.verifiedEmail).toBe(
+        'ann@o.example',
+      )
+      const again = () => scene.signIn('whoever has the mailbox', { ...address, via: 'e' })
+      expect((await again()).joined).toEqual([])
+      expect(await admin.reactivate({ user, organization: 'p', by })).toEqual(done)
+      expect((await again()).joined).toEqual(['p'])
+    },
+  )
+
   check('who is let in again is so by every address the account had', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann')
