@@ -175,10 +175,15 @@ async function switched(
   )
 }
 
-/** By what an organization kept an account out: an address may no longer be its own. */
+/**
+ * By what an organization kept an account out: an address may no longer be its own. One change may have put what
+ * others keep it out by as well, which is theirs to lift.
+ */
 async function barredBy(store: Store, user: string, organization: string): Promise<string[]> {
   const { rows } = await store.events({ user, organization, type: 'removed', limit: 1000 })
-  return rows.flatMap(({ detail: { hash } }) => (typeof hash === 'string' ? [hash] : []))
+  return rows.flatMap(({ organization: whose, detail: { hash } }) =>
+    whose === organization && typeof hash === 'string' ? [hash] : [],
+  )
 }
 
 /** The hashes of a removed user, by one of them: they were put in one change. What an organization put is its own. */

@@ -1,9 +1,9 @@
 import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { barring, overtaken } from './administer-members.js'
-import { emailHash, type Hash, personHashes } from './audit.js'
+import { overtaken, suspensions } from './administer-members.js'
+import { emailHash, personHashes } from './audit.js'
 import { identityLimits } from './identity.js'
-import type { Operation, UserFacts } from './store.js'
+import type { Operation } from './store.js'
 
 const nobody: Refused = { refused: 'user_unknown', why: 'there is no such user' }
 
@@ -39,17 +39,6 @@ export function removeUser({ snapshot, hash }: AdminFacts, { now }: Acting): Dra
     ],
   }
 }
-
-/** A suspended membership ends as one that was removed: whoever ends the account would otherwise lift it. */
-const suspensions = (
-  { id: user, memberships }: UserFacts,
-  hash: Hash,
-  person: readonly string[],
-  at: number,
-) =>
-  memberships
-    .filter(({ status }) => status === 'suspended')
-    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
 
 /** Lets a removed user's identities and address make an account again. */
 export function readmitUser({ removed }: AdminFacts): Draft {
@@ -90,8 +79,12 @@ export function update({ attributes }: CommandOf<'update'>, { snapshot }: AdminF
   return { user, ops: same ? [] : [{ op: 'user.update', id: user.id, set }] }
 }
 
-/** Takes a way in away, and ends the sessions. */
-export function unlink({ identity }: CommandOf<'unlink'>, { snapshot }: AdminFacts): Draft | Refused {
+/** Takes a way in away, and ends the sessions. It leads around no suspended membership. */
+export function unlink(
+  { identity }: CommandOf<'unlink'>,
+  { snapshot, hash }: AdminFacts,
+  { now }: Acting,
+): Draft | Refused {
   const user = snapshot.byId
   if (!user) return nobody
   const { source, issuer, subject } = identity
@@ -104,6 +97,7 @@ export function unlink({ identity }: CommandOf<'unlink'>, { snapshot }: AdminFac
     ops: [
       { op: 'identity.unlink', user: user.id, source, issuer, subject },
       { op: 'user.update', id: user.id, set: { endSessions: true } },
+      ...suspensions(user, hash, personHashes(hash, [identity], null), now),
     ],
   }
 }

@@ -1,6 +1,7 @@
 import type { Acting, AdminFacts, Disconnect, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { revocation } from './administer-members.js'
+import { revocation, suspensions } from './administer-members.js'
+import { personHashes } from './audit.js'
 import type { Operation } from './store.js'
 
 const unknown = (id: string): Refused => ({
@@ -43,7 +44,7 @@ export function disconnect(command: Disconnect, facts: AdminFacts, { now }: Acti
   const refused = obstacle(command, facts)
   if (refused) return refused
   const { connection: id } = command
-  const { snapshot, adopter } = facts
+  const { snapshot, adopter, hash } = facts
   const user = snapshot.byId
   if (!user) return { ops: [] }
   const ops: Operation[] = []
@@ -66,13 +67,12 @@ export function disconnect(command: Disconnect, facts: AdminFacts, { now }: Acti
   if (adopter && ops.some((op) => 'organization' in op && op.organization !== adopter.organization)) {
     return notOne(id, adopter.id)
   }
-  for (const identity of user.identities) {
-    if (identity.source === `connection:${id}`)
-      ops.push({ op: 'identity.unlink', user: user.id, ...identity })
-  }
-  // A connection that is made anew under this id counts its epochs from the start.
-  if (ops.some(({ op }) => op === 'identity.unlink')) {
+  const ended = user.identities.filter(({ source }) => source === `connection:${id}`)
+  for (const identity of ended) ops.push({ op: 'identity.unlink', user: user.id, ...identity })
+  // A connection that is made anew under this id counts its epochs from the start, and names the same people.
+  if (ended.length > 0) {
     ops.push({ op: 'user.update', id: user.id, set: { endSessions: true } })
+    ops.push(...suspensions(user, hash, personHashes(hash, ended, null), now))
   }
   return { user, after: { status: user.status, memberships }, ops }
 }

@@ -6,7 +6,7 @@ import type { Operation } from './store.js'
 
 /**
  * Invites an address. One that waits already with the same role stands for it, unless what it would have to lift
- * was taken away since.
+ * was taken away since. One that has lapsed gives way.
  */
 export function invite(
   { organization, email, role, expiresIn }: CommandOf<'invite'>,
@@ -22,20 +22,18 @@ export function invite(
   const hashes = [...person, ...membershipHashes(hash, organization, person)]
   const removed = snapshot.removed.filter((entry) => hashes.includes(entry.hash))
   const taken = Math.max(...[...stones, ...removed].map(({ at }) => at), Number.NEGATIVE_INFINITY)
-  const waiting = snapshot.invitations.find(
-    (entry) =>
-      entry.organization === organization &&
-      entry.email === email &&
-      entry.role === role &&
-      entry.expiresAt > now &&
-      entry.at > taken,
+  const alike = snapshot.invitations.filter(
+    (entry) => entry.organization === organization && entry.email === email && entry.role === role,
   )
+  const waiting = alike.find(({ at, expiresAt }) => expiresAt > now && at > taken)
   if (waiting) return { ops: [], invitation: waiting.id }
   const id = ids.invitation
   // Newer than the removal it is to lift, which a process with another clock may have dated.
   const at = Math.max(now, taken + 1)
   const made = { id, organization, email, role, at, expiresAt: now + expiresIn }
-  return { policy, invitation: id, ops: [{ op: 'invitation.create', ...made }] }
+  // What nobody can accept any more would be read with every sign-in of that address, whomever it signs in to.
+  const dead = alike.map((entry): Operation => ({ op: 'invitation.withdraw', id: entry.id, organization }))
+  return { policy, invitation: id, ops: [...dead, { op: 'invitation.create', ...made }] }
 }
 
 export function withdraw(

@@ -187,6 +187,20 @@ export const barring = (
     organization,
   }))
 
+/**
+ * A suspended membership keeps out what the account loses like one that was removed: another account would otherwise
+ * lead around it.
+ */
+export const suspensions = (
+  { id: user, memberships }: UserFacts,
+  hash: Hash,
+  person: readonly string[],
+  at: number,
+): Operation[] =>
+  memberships
+    .filter(({ status }) => status === 'suspended')
+    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
+
 /** What keeps the person of this account out of the organization, under a former account or address perhaps. */
 export const barsOf = (
   { identities, verifiedEmail }: UserFacts,

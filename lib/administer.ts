@@ -155,7 +155,7 @@ function draftOf(command: Command | Disconnect, facts: AdminFacts, acting: Actin
     case 'update':
       return accounts.update(command, facts)
     case 'unlink':
-      return accounts.unlink(command, facts)
+      return accounts.unlink(command, facts, acting)
     case 'enableConnection':
     case 'disableConnection':
       return connections.setEnabled(command, facts)

@@ -1,5 +1,6 @@
+import { suspensions } from './administer-members.js'
 import type { AttributePlan } from './attributes.js'
-import { type Decision, eventsOf } from './audit.js'
+import { type Decision, emailHash, eventsOf } from './audit.js'
 import type { AssertedIdentity } from './identity.js'
 import type { Plan, Reason, SignIn } from './plan.js'
 import { type Organization, ownerRole } from './policy.js'
@@ -137,7 +138,7 @@ function operations(
   settled: Settled,
   about: { id: string; address: string | null; contact: string | null; links: boolean },
 ): Operation[] {
-  const { identity, now: at } = signIn
+  const { identity, hash, now: at } = signIn
   const { user, claimed, joins, seat, leaves, member, roles, attributes, adopted } = settled
   const { id, address, contact, links } = about
   const ops: Operation[] = []
@@ -182,6 +183,9 @@ function operations(
         ...(endSessions && { endSessions }),
       },
     })
+  }
+  if (user?.verifiedEmail && adopted) {
+    ops.push(...suspensions(user, hash, [emailHash(hash, user.verifiedEmail)], at))
   }
   for (const carrier of settled.carriers) {
     ops.push({ op: 'user.update', id: carrier.id, set: { contactEmail: null } })

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { configure, entries, noEnvironment, refuseMoved, versionOf } from './configuration.js'
-import { JitError } from './errors.js'
+import { JitError, legible } from './errors.js'
 import { candidates, type DirectoryInput, type Provider } from './policy.js'
 import { type Policies, readEntries } from './policy-change.js'
 import type { CommitResult, Directory, EntryRow, KnownEntries, Operation, Snapshot, Store } from './store.js'
@@ -101,6 +101,7 @@ export function importer(ports: ImportPorts) {
       email: { enabled: providers.some(({ protocol }) => protocol === 'email') },
       social: providers.flatMap((provider) => (provider.protocol === 'social' ? [plain(provider)] : [])),
     }
+    refuseLong(input)
     const forDevelopment = ports.allowInsecureRequests ? [] : insecure(input)
     const alone = configure(input, 'imported entries', env ?? noEnvironment, forDevelopment)
     const organizations = alone.organizations.map(withoutVersion)
@@ -200,6 +201,31 @@ const insecure = (input: object): string[] =>
       ({ id }) =>
         `connection "${id}": allowInsecureRequests: leave it out; for development, storeDirectory({ allowInsecureRequests: true }) lets it be imported`,
     )
+
+/** Characters of an entry. A tenant may have typed it, and it is read and parsed where everybody's sign-ins are answered. */
+const longest = 500_000
+
+/** @throws JitError `config_invalid` before anything is done with entries that are too long */
+function refuseLong(input: object): void {
+  const problems = (['organization', 'connection'] as const).flatMap((kind) =>
+    entries(input, `${kind}s`)
+      .filter((entry) => lengthOf(entry) > longest)
+      .map(
+        ({ id }) =>
+          `${kind} "${legible(String(id))}": it is longer than ${longest} characters; of SAML metadata the EntityDescriptor of the identity provider is enough`,
+      ),
+  )
+  if (problems.length > 0) throw new JitError('config_invalid', problems.join('; '), { problems })
+}
+
+/** What is no JSON is told by whoever parses it. */
+function lengthOf(entry: object): number {
+  try {
+    return JSON.stringify(entry).length
+  } catch {
+    return 0
+  }
+}
 
 /** Organizations that the input does not name, as owners of domains that it does. */
 function neighbours({ owners }: KnownEntries, named: ReadonlySet<string>) {

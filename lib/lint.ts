@@ -30,11 +30,13 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
   )
   for (const { id, roles, domainJit, assignable = roles } of config.organizations) {
     const where = `organization "${id}"`
-    for (const name of assignable.filter((role) => !roles.includes(role))) {
+    const known = new Set(roles)
+    const given = new Set(assignable)
+    for (const name of assignable.filter((role) => !known.has(role))) {
       problems.push(`${where}: assignable: it has no role "${name}"${nearest(name, roles)}`)
     }
-    for (const name of domainJit.roles.filter((role) => !assignable.includes(role))) {
-      const why = roles.includes(name)
+    for (const name of domainJit.roles.filter((role) => !given.has(role))) {
+      const why = known.has(name)
         ? `"${name}" is not one of its assignable roles`
         : `it has no role "${name}"${nearest(name, roles)}`
       problems.push(`${where}: domainJit.roles: ${why}`)
@@ -61,9 +63,11 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
       continue
     }
     const { roles, assignable = roles } = organization
+    const there = new Set(roles)
+    const given = new Set(assignable)
     const known = (key: string, name: string) => {
-      if (assignable.includes(name)) return
-      const why = roles.includes(name)
+      if (given.has(name)) return
+      const why = there.has(name)
         ? `"${name}" is not one of the assignable roles of organization "${organization.id}"`
         : `organization "${organization.id}" has no role "${name}"${nearest(name, roles)}`
       problems.push(`${where}: ${key}: ${why}`)
@@ -104,7 +108,7 @@ export function contradictions(config: Parsed, named: ReadonlySet<unknown>): str
         )
       }
       if (
-        /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)\b/.test(
+        /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)\b/i.test(
           connection.issuer,
         ) &&
         !connection.tenants
@@ -230,8 +234,12 @@ function oddAttributes({ id, attributes = {}, jit }: Parsed['connections'][numbe
   })
 }
 
+/** Of more words nobody is asked which was meant: each that is wrong is compared with all of them. */
+const fewWords = 50
+
 /** ` (did you mean "x"?)` for the closest candidate within two edits, else nothing. */
 export function nearest(word: string, words: readonly string[]): string {
+  if (words.length > fewWords) return ''
   const distance = (a: string, b: string): number => {
     let row = Array.from({ length: b.length + 1 }, (_, index) => index)
     for (let i = 1; i <= a.length; i++) {

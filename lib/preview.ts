@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { setImmediate as turn } from 'node:timers/promises'
 import { compare, type OrganizationPreview, type PersonPreview, type Scene, sceneOf } from './comparison.js'
 import { asJitError } from './errors.js'
 import type { Source } from './identity.js'
@@ -105,16 +106,21 @@ export async function preview(
   }
 }
 
+/** Identities read at once: few, because an IdP may have asserted a megabyte of groups about each. */
+const page = 20
+
 async function* identitiesOf(
   store: PreviewPorts['store'],
   source: Source,
   organization: string,
 ): AsyncGenerator<AssertedRow> {
   for (let after: string | null = ''; after !== null; ) {
-    const query = { source, organization, limit: 200, ...(after && { after }) }
-    const page: Awaited<ReturnType<Store['asserted']>> = await store.asserted(query)
-    yield* page.rows
-    after = page.next
+    const query = { source, organization, limit: page, ...(after && { after }) }
+    const { rows, next }: Awaited<ReturnType<Store['asserted']>> = await store.asserted(query)
+    yield* rows
+    after = next
+    // A store of this process answers without a pause, and sign-ins want their turn.
+    await turn()
   }
 }
 

@@ -182,7 +182,8 @@ async function choose(
 
 /** Everything the rules ask of one sign-in, in one read of the store. */
 export async function signInFacts(
-  ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'>,
+  ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'> &
+    Partial<Pick<ProvisionPorts, 'onConflict'>>,
   identity: IdentityFacts,
   ids: SignIn['ids'] = { user: 'new', change: 'none', correlation: 'none' },
   proof: Proof | null = null,
@@ -228,6 +229,17 @@ export async function signInFacts(
       snapshot = await load()
       const now = (snapshot.byIdentity ?? snapshot.byVerifiedEmail)?.verifiedEmail
       if (now !== own) throw new Error('the account changed between two reads')
+    }
+    const { byIdentity: known, byVerifiedEmail: taken } = snapshot
+    const adopts = way.kind === 'connection' && (way.connection.adoptEmail || ports.onConflict)
+    if (adopts && standing === 'vouched' && known && !taken) {
+      // The address it would give up must not lead around what any organization suspended.
+      const record = await store.user(known.id)
+      const suspended = record?.memberships.filter(({ status }) => status === 'suspended') ?? []
+      for (const { organization } of suspended) organizations.add(organization)
+      if (suspended.length > 0) snapshot = await load()
+      if (snapshot.byIdentity?.version !== record?.user.version)
+        throw new Error('the account changed between two reads')
     }
   }
   const asserted = assertedOf(identity)

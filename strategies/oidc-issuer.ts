@@ -140,6 +140,11 @@ async function configure(
     async () => new Response(document, { headers: { 'content-type': 'application/json' } }),
     services,
   )
+  // Known by what it answers: Microsoft's servers read the names of such issuers in more than one spelling.
+  if (!party.tenants && configuration.serverMetadata().issuer.includes('{tenantid}')) {
+    const what = 'tenants: its issuer is a multi-tenant one, which admits every tenant; name those you mean'
+    throw new JitError('config_invalid', `${party.where}: ${what}`)
+  }
   configuration[client.customFetch] = strictFetch(party, services, services.signal)
   client.enableNonRepudiationChecks(configuration)
   return configuration

@@ -37,7 +37,7 @@ export const isEntra = ({ issuer }: Pick<RelyingParty, 'issuer'>) =>
 
 /** An Entra issuer that signs in people of any tenant. */
 const isMultiTenant = (party: RelyingParty) =>
-  isEntra(party) && /^\/(?:common|organizations|consumers)(?:\/|$)/.test(new URL(party.issuer).pathname)
+  isEntra(party) && /^\/(?:common|organizations|consumers)(?:\/|$)/i.test(new URL(party.issuer).pathname)
 
 /** The second argument of a strategy's `check`. */
 export type Refused = NonNullable<Parameters<NonNullable<Strategy['check']>>[1]>

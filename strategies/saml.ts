@@ -71,10 +71,12 @@ const optionsSchema = z.strictObject({
 export function samlStrategy(options: SamlOptions = {}): SamlStrategy {
   const { workers, queue } = checked(options)
   const answers = answerQueue(workers > 0 ? openThread : inPlace, { lanes: workers || 1, waiting: queue })
-  const parsed = new WeakMap<SamlConnection, IdpMetadata>()
+  const parsed = new WeakMap<SamlConnection, IdpMetadata | JitError>()
   const idpOf = (connection: SamlConnection): IdpMetadata => {
-    const idp = parsed.get(connection) ?? readIdpMetadata(connection)
+    const idp = parsed.get(connection) ?? readOrRefused(connection)
     parsed.set(connection, idp)
+    // Each request gets an error of its own to be logged and counted.
+    if (idp instanceof JitError) throw new JitError(idp.code, idp.message, { cause: idp })
     return idp
   }
 
@@ -135,6 +137,16 @@ export function samlStrategy(options: SamlOptions = {}): SamlStrategy {
     metadata: spMetadata,
 
     close: () => answers.close(),
+  }
+}
+
+/** A refusal is remembered as well: a tenant's metadata that cannot be used takes as long to read as any. */
+function readOrRefused(connection: SamlConnection): IdpMetadata | JitError {
+  try {
+    return readIdpMetadata(connection)
+  } catch (error) {
+    if (error instanceof JitError) return error
+    throw error
   }
 }
 

@@ -214,6 +214,25 @@ describe('O14 configuration', () => {
     await arrives(tenants.acme, alice)
   })
 
+  it.each(['Common', 'ORGANIZATIONS'])('O14 "%s" is refused alike, as Microsoft reads it', async (name) => {
+    const issuer = `https://login.microsoftonline.com/${name}/v2.0`
+    const refused = { code: 'config_invalid', message: expect.stringContaining('tenants') }
+    await expect(start({ issuer })).rejects.toMatchObject(refused)
+    await start({ issuer, tenants: [tenants.acme] })
+    expect((await arrives(tenants.acme, alice)).email).toBe('alice@acme.example')
+  })
+
+  it('O14 a spelling that nobody thought of signs nobody in: it is multi-tenant by its answer', async () => {
+    const issuer = 'https://login.microsoftonline.com/%63ommon/v2.0'
+    await start({ issuer })
+    const client = browser()
+    const refused = { code: 'config_invalid', status: 500, message: /tenants/ } as const
+    await expectRefused(app, client, await client.go(app.start('acme')), refused)
+    await app.close()
+    await start({ issuer, tenants: [tenants.acme] })
+    expect((await arrives(tenants.acme, alice)).email).toBe('alice@acme.example')
+  })
+
   it('O14 tenants for an issuer that has none is refused at start', async () => {
     await expect(
       startApp({

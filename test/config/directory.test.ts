@@ -34,6 +34,15 @@ describe('What a directory refuses, naming the entry and the key', () => {
     expect(problemsOf(() => {})).toEqual([])
   })
 
+  test('thousands of wrong words, each by itself and without a look at thousands of others', () => {
+    // A tenant's administrator may type this; to look at each pair of them took 19 s.
+    const roles = ['member', 'admin', 'viewer', ...Array.from({ length: 4_000 }, (_, n) => `role-${n}`)]
+    const assignable = [...roles, ...roles.slice(3).map((name) => `x${name}`)]
+    const found = problemsOf((i) => Object.assign(i.organizations[0]!, { roles, assignable }))
+    expect(found).toHaveLength(4_000)
+    expect(found[0]).toBe('organization "o": assignable: it has no role "xrole-0"')
+  })
+
   test('nothing, where a store can just write it', () => {
     const most = { seatLimit: 2 ** 31 - 1, name: 'Žito \u{1f511}\u007f\n' }
     expect(problemsOf((i) => Object.assign(i.organizations[0]!, most))).toEqual([])

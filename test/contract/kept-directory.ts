@@ -246,6 +246,15 @@ export function keptDirectoryContract(
       'organization "globex": name: it must not hold U+0000 or half of a surrogate pair',
       'organization "initech": name: it must not hold U+0000 or half of a surrogate pair',
     ])
+    refusals.push([
+      'what would take every sign-in that reads it a long time, naming the entry',
+      changed({
+        'acme-saml': { idpMetadata: `<md>${'<x/>'.repeat(125_000)}</md>` },
+        globex: { roles: ['member', ...Array.from({ length: 30_000 }, (_, n) => `a-role-of-its-own:${n}`)] },
+      }),
+      'organization "globex": it is longer than 500000 characters; of SAML metadata the EntityDescriptor of the identity provider is enough',
+      'connection "acme-saml": it is longer than 500000 characters; of SAML metadata the EntityDescriptor of the identity provider is enough',
+    ])
     check('what a store can just write is written', async ({ directory }) => {
       const odd = 'x\0\ud800'
       const most = changed({

@@ -290,6 +290,14 @@ export const oidc: readonly Guard[] = [
   },
   {
     rule: 'O14',
+    holds: 'so does one that is known by its answer alone',
+    in: issuer,
+    find: "if (!party.tenants && configuration.serverMetadata().issuer.includes('{tenantid}')) {",
+    off: 'if (false) {',
+    by: entra,
+  },
+  {
+    rule: 'O14',
     holds: 'an empty list of tenants is refused',
     in: party,
     find: 'if (tenants?.length === 0)',

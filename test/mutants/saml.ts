@@ -15,6 +15,14 @@ const claims = ['attacks/saml-claims']
 /** Which answers of an identity provider are taken, and for whom. */
 export const saml: readonly Guard[] = [
   {
+    rule: 'S29',
+    holds: 'metadata that cannot be used is read once',
+    in: 'strategies/saml.ts',
+    find: 'parsed.set(connection, idp)',
+    off: 'if (!(idp instanceof JitError)) parsed.set(connection, idp)',
+    by: ['strategies/saml'],
+  },
+  {
     rule: 'S02 S04',
     holds: 'an identity comes from bytes that node-saml verified',
     in: verify,

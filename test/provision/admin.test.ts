@@ -163,6 +163,24 @@ onEveryStore((factory) => {
     expect(await scene.roles(user)).toEqual([`viewer invitation:${newer.invitation}`])
   })
 
+  check(
+    'invitations that lapsed do not pile up where a person of another organization signs in',
+    async (scene) => {
+      const { admin } = scene.jit
+      const email = 'ann@o.example'
+      const asked = { organization: 'p', email, by }
+      const standing = await admin.invite({ ...asked, role: 'viewer' })
+      for (let n = 0; n < 20; n++) {
+        await admin.invite({ ...asked, role: 'member', expiresIn: 1 })
+        await new Promise((resolve) => setTimeout(resolve, 3))
+      }
+      const last = await admin.invite({ ...asked, role: 'member' })
+      const { invitations } = await scene.store.load({ email, organizations: [] })
+      expect(invitations.map(({ id }) => id)).toEqual([standing.invitation, last.invitation])
+      expect((await scene.signIn('ann')).invitations).toHaveLength(2)
+    },
+  )
+
   check('an invitation that a removal overtook stays dead, whatever lifts the removal', async (scene) => {
     const { admin } = scene.jit
     await scene.person('olga', 'owner')
@@ -253,6 +271,54 @@ onEveryStore((factory) => {
     expect(await scene.roles(fourth)).toEqual([`member invitation:${invitation}`])
   })
 
+  check(
+    'a membership that is suspended stays so where an identity is taken from the account',
+    async (scene) => {
+      const { admin } = scene.jit
+      const identity = { source: 'connection:c', issuer: 'https://idp.example', subject: 'ann' } as const
+      // Her address at the provider is not the one of her account, which she had before.
+      const again = async () => (await scene.signIn('ann', { email: 'anna@o.example' })).joined
+      const user = await scene.person('ann')
+      expect(await again()).toEqual([])
+      await admin.suspend({ user, ...o })
+      await expect(again()).rejects.toMatchObject({ code: 'membership_suspended' })
+      await admin.unlink({ user, identity, by })
+      expect(await again()).toEqual([])
+      expect(await admin.reactivate({ user, ...o })).toEqual(done)
+      expect(await again()).toEqual(['o'])
+    },
+  )
+
+  check('a membership that is suspended stays so where its connection is made anew', async (scene) => {
+    const { admin } = scene.jit
+    const again = async () => (await scene.signIn('ann', { email: 'anna@o.example' })).joined
+    const user = await scene.person('ann')
+    await admin.suspend({ user, ...o })
+    await scene.configure({}, { enabled: false })
+    await admin.deleteConnection({ connection: 'c', grants: 'revoke', by })
+    await scene.configure({}, {})
+    expect(await again()).toEqual([])
+  })
+
+  check(
+    'a membership that is suspended stays so where another organization’s word changes the address',
+    async (scene) => {
+      const { admin } = scene.jit
+      await scene.configure({}, { adoptEmail: true, vouchesFor: ['o.example', 'p.example'] })
+      const address = { email: 'ann@p.example' }
+      const user = (await scene.signIn('ann', address)).after.user.id
+      expect((await scene.signIn('ann', { ...address, via: 'e' })).after.user.id).toBe(user)
+      await admin.suspend({ user, organization: 'p', by })
+      expect((await scene.signIn('ann', { email: 'ann@o.example' })).after.user.verifiedEmail).toBe(
+        'ann@o.example',
+      )
+      const again = () => scene.signIn('whoever has the mailbox', { ...address, via: 'e' })
+      expect((await again()).joined).toEqual([])
+      expect(await admin.reactivate({ user, organization: 'p', by })).toEqual(done)
+      expect((await again()).joined).toEqual(['p'])
+    },
+  )
+
   check('who is let in again is so by every address the account had', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann')
@@ -300,6 +366,23 @@ onEveryStore((factory) => {
     expect((await now()).epoch).toBe(epoch + 2)
     expect(await admin.unlink({ user, identity, by })).toEqual(nothing)
     expect(await scene.signIn('ann', { email: 'anna@o.example' })).toMatchObject({ outcome: 'linked' })
+  })
+
+  check('P26 an organization that lets somebody in again lifts no other’s bar', async (scene) => {
+    const { admin } = scene.jit
+    const member = (organization: string) => ({ organization, email: 'ann@o.example', role: 'member', by })
+    const user = await scene.person('ann')
+    const { invitation } = await admin.invite(member('p'))
+    await admin.accept({ invitation, user, by: user })
+    const later = await admin.invite({ ...member('p'), email: 'anna@elsewhere.example', role: 'viewer' })
+    for (const organization of ['o', 'p']) await admin.suspend({ user, organization, by })
+    await admin.changeEmail({ user, email: 'anna@elsewhere.example', by })
+    const { decision } = await admin.reactivate({ user, organization: 'p', by })
+    expect(await told(scene.store, decision)).toEqual(['reactivated user p', 'readmitted p'])
+    expect(await admin.readmit({ user, organization: 'p', by })).toEqual(nothing)
+    expect(await admin.accept({ invitation: later.invitation, user, by: user })).toEqual(done)
+    // Whoever has the address now is kept out of the other one still.
+    expect((await scene.signIn('ann again', { email: 'ann@o.example' })).joined).toEqual([])
   })
 
   check('P26 nobody is reached from an organization that they are no member of', async (scene) => {

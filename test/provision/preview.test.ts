@@ -293,6 +293,36 @@ onEveryStore((factory) => {
     expect(asked).toEqual([5, 5, 2])
   })
 
+  check('few identities are read at once, and other work has its turn between them', async (store) => {
+    // An identity provider may have asserted a megabyte about each.
+    const first = dozen(() => ['admins'])
+    await populated(store, one, [
+      ...first,
+      ...first.map((person) => ({ ...person, name: `${person.name}2` })),
+    ])
+    const asked: number[] = []
+    const turns: number[] = []
+    let turn = 0
+    const count = () => {
+      turn += 1
+      counter = setImmediate(count)
+    }
+    let counter = setImmediate(count)
+    const pages: Store = {
+      ...store,
+      asserted: async (query) => {
+        const page = await store.asserted(query)
+        asked.push(page.rows.length)
+        turns.push(turn)
+        return page
+      },
+    }
+    await staticApp(pages, policy(...one)).jit.preview(policy(...other))
+    clearImmediate(counter)
+    expect(asked).toEqual([20, 4])
+    expect(turns[1]).toBeGreaterThan(turns[0]!)
+  })
+
   check('the digest is that of the effect', async (store) => {
     const { jit, directory } = await populated(
       store,

@@ -28,7 +28,8 @@ export async function entra(clientId: string) {
     switch (rest.join('/')) {
       case 'v2.0/.well-known/openid-configuration':
         return {
-          issuer: `${host}/${authority === 'common' || authority === 'organizations' ? '{tenantid}' : authority}/v2.0`,
+          // Its servers read a path in letters of either case, and unescaped.
+          issuer: `${host}/${/^(?:common|organizations)$/i.test(decodeURIComponent(authority!)) ? '{tenantid}' : authority}/v2.0`,
           authorization_endpoint: `${host}/${authority}/oauth2/v2.0/authorize`,
           token_endpoint: `${host}/${authority}/oauth2/v2.0/token`,
           jwks_uri: `${host}/${authority}/discovery/v2.0/keys`,

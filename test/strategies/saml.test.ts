@@ -93,6 +93,24 @@ describe('IdP metadata', () => {
     expect(await check({})).toEqual([])
   })
 
+  it('what cannot be used is read once, however often it is asked for', async () => {
+    let reads = 0
+    const connection = {
+      ...(await connectionOf({})),
+      get idpMetadata() {
+        reads += 1
+        return `<md ${md}>${'<x/>'.repeat(100_000)}</md>`
+      },
+    }
+    const strategy = samlStrategy()
+    for (let turn = 0; turn < 3; turn++) {
+      expect(() => strategy.check!(connection)).toThrow(
+        /^connection "acme": idpMetadata: expected SAML metadata/,
+      )
+    }
+    expect(reads).toBe(1)
+  })
+
   it.each([
     ['with a byte order mark', `\ufeff${idp.metadata}`],
     ['with comments', idp.metadata.replace('<IDPSSODescriptor', '<!-- exported --><IDPSSODescriptor')],
