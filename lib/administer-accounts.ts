@@ -1,9 +1,10 @@
 import type { Acting, AdminFacts, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { overtaken, suspensions } from './administer-members.js'
+import { overtaken } from './administer-members.js'
 import { emailHash, personHashes } from './audit.js'
 import { identityLimits } from './identity.js'
 import type { Operation } from './store.js'
+import { suspensions } from './tombstones.js'
 
 const nobody: Refused = { refused: 'user_unknown', why: 'there is no such user' }
 

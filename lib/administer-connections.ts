@@ -1,8 +1,9 @@
 import type { Acting, AdminFacts, Disconnect, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { revocation, suspensions } from './administer-members.js'
+import { revocation } from './administer-members.js'
 import { personHashes } from './audit.js'
 import type { Operation } from './store.js'
+import { suspensions } from './tombstones.js'
 
 const unknown = (id: string): Refused => ({
   refused: 'connection_unknown',

@@ -1,6 +1,6 @@
 import type { Acting, AdminFacts, Counted, Draft, Refused } from './administer.js'
 import type { CommandOf } from './administer-command.js'
-import { type Hash, membershipHashes, personHashes } from './audit.js'
+import { membershipHashes, personHashes } from './audit.js'
 import type { Organization } from './policy.js'
 import type {
   GrantSource,
@@ -11,6 +11,7 @@ import type {
   Tombstone,
   UserFacts,
 } from './store.js'
+import { barring } from './tombstones.js'
 
 /** Suspends a membership, which frees its seat, or makes it active with a seat. */
 export function setStatus(
@@ -172,34 +173,6 @@ export const memberOf = (user: UserFacts | null, organization: string): Membersh
 
 export const stoneOf = (user: UserFacts, organization: string, role: string | null): Tombstone | undefined =>
   user.tombstones.find((stone) => stone.organization === organization && stone.role === role)
-
-/** Keeps a person out of an organization by hashes of its own, whatever becomes of the account. */
-export const barring = (
-  hash: Hash,
-  { user, organization, at }: { user: string; organization: string; at: number },
-  person: readonly string[],
-): Operation[] =>
-  membershipHashes(hash, organization, person).map((entry) => ({
-    op: 'removed.put',
-    hash: entry,
-    at,
-    user,
-    organization,
-  }))
-
-/**
- * A suspended membership keeps out what the account loses like one that was removed: another account would otherwise
- * lead around it.
- */
-export const suspensions = (
-  { id: user, memberships }: UserFacts,
-  hash: Hash,
-  person: readonly string[],
-  at: number,
-): Operation[] =>
-  memberships
-    .filter(({ status }) => status === 'suspended')
-    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
 
 /** What keeps the person of this account out of the organization, under a former account or address perhaps. */
 export const barsOf = (

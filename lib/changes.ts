@@ -1,4 +1,3 @@
-import { suspensions } from './administer-members.js'
 import type { AttributePlan } from './attributes.js'
 import { type Decision, emailHash, eventsOf } from './audit.js'
 import type { AssertedIdentity } from './identity.js'
@@ -17,6 +16,7 @@ import type {
   Tombstone,
   UserFacts,
 } from './store.js'
+import { suspensions } from './tombstones.js'
 
 /** What the rules have settled of a sign-in that is allowed. */
 export interface Settled {

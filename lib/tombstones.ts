@@ -1,7 +1,7 @@
-import { membershipHashes, personHashes } from './audit.js'
+import { type Hash, membershipHashes, personHashes } from './audit.js'
 import type { SignIn } from './plan.js'
 import type { Organization } from './policy.js'
-import type { InvitationFacts, Membership, Snapshot, Tombstone, UserFacts } from './store.js'
+import type { InvitationFacts, Membership, Operation, Snapshot, Tombstone, UserFacts } from './store.js'
 
 /** What a person took away of somebody, and what newer invitations bring back. */
 export interface Removals {
@@ -103,3 +103,31 @@ export function weighTombstones(
             : 'none',
   }
 }
+
+/** Keeps a person out of an organization by hashes of its own, whatever becomes of the account. */
+export const barring = (
+  hash: Hash,
+  { user, organization, at }: { user: string; organization: string; at: number },
+  person: readonly string[],
+): Operation[] =>
+  membershipHashes(hash, organization, person).map((entry) => ({
+    op: 'removed.put',
+    hash: entry,
+    at,
+    user,
+    organization,
+  }))
+
+/**
+ * A suspended membership keeps out what the account loses like one that was removed: another account would otherwise
+ * lead around it.
+ */
+export const suspensions = (
+  { id: user, memberships }: UserFacts,
+  hash: Hash,
+  person: readonly string[],
+  at: number,
+): Operation[] =>
+  memberships
+    .filter(({ status }) => status === 'suspended')
+    .flatMap(({ organization }) => barring(hash, { user, organization, at }, person))
