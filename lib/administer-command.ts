@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { JitError } from './errors.js'
+import { JitError, schemaProblems } from './errors.js'
 import { identityLimits, normalizeEmail, type Source } from './identity.js'
 
 const day = 24 * 60 * 60 * 1000
@@ -110,9 +110,7 @@ export function readCommand<V extends Verb>(verb: V, asked: Asked<V>) {
   const asking = z.object({ by: text, correlationId: text.optional() }).safeParse({ by, correlationId })
   const parsed = commands[verb].safeParse(rest)
   const issues = [...(asking.error?.issues ?? []), ...(parsed.error?.issues ?? [])]
-  problems.push(
-    ...issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message)),
-  )
+  problems.push(...schemaProblems(issues))
   if (problems.length === 0) {
     return { by, correlationId, command: { verb, ...parsed.data } as unknown as CommandOf<V> }
   }

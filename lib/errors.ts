@@ -119,6 +119,12 @@ export function legible(text: string): string {
   })
 }
 
+/** What a schema finds wrong, each with its key in front; an unknown key of the whole has none. */
+export const schemaProblems = (
+  issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[],
+): string[] =>
+  issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
+
 /** An error as a `JitError`: itself, or wrapped under `code` with its own message kept as the cause. */
 export function asJitError(error: unknown, code: ErrorCode, message: string): JitError {
   if (error instanceof JitError) return error

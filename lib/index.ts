@@ -17,7 +17,7 @@ export type { OrganizationPreview, PersonPreview, RoleChange } from './compariso
 export type { ConflictOutcomes, OnConflict, SignInConflict } from './conflict.js'
 export { directoryFromFile, staticDirectory } from './directory.js'
 export type { WayIn } from './discovery.js'
-export { type ErrorCode, errorCodes, JitError } from './errors.js'
+export { type ErrorCode, errorCodes, JitError, schemaProblems } from './errors.js'
 export type { Hypothesis } from './hypothesis.js'
 export {
   type Asserted,

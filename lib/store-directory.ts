@@ -3,7 +3,7 @@ import type * as z from 'zod'
 import { requireAcceptance } from './acceptance.js'
 import { configure, deepFreeze } from './configuration.js'
 import { directoryCache, type Found } from './directory-cache.js'
-import { JitError } from './errors.js'
+import { JitError, schemaProblems } from './errors.js'
 import { entryOf, importer } from './import.js'
 import type { DomainFacts } from './plan.js'
 import {
@@ -165,7 +165,7 @@ export function storeDirectory(options: StoreDirectoryOptions): StoreDirectory {
   ): T & { version: string } {
     const parsed = schema.safeParse(vault.open(entryOf(kind, row), row.id))
     if (parsed.success) return deepFreeze({ ...parsed.data, version: row.version })
-    const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+    const problems = schemaProblems(parsed.error.issues)
     throw new JitError('config_invalid', `${kind} "${row.id}" in the store: ${problems.join('; ')}`, {
       problems,
     })

@@ -1,7 +1,7 @@
 import { Webhook } from 'standardwebhooks'
 import * as z from 'zod'
 import type { EventType } from './audit.js'
-import { JitError } from './errors.js'
+import { JitError, schemaProblems } from './errors.js'
 import { outbound, outboundSchema } from './outbound.js'
 import { DeliveryError, deliveryDefaults, type Listener, listenerSchema } from './outbox.js'
 
@@ -56,7 +56,7 @@ const schema = z
 export function webhook(options: WebhookOptions): Listener {
   const parsed = schema.safeParse(options)
   if (!parsed.success) {
-    fail(options, ...parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
+    fail(options, ...schemaProblems(parsed.error.issues))
   }
   const { id, url, types, timeout = deliveryDefaults.timeout, allow, ...rest } = parsed.data!
   const { allowInsecureRequests, secret, secrets } = rest

@@ -9,6 +9,7 @@ import {
   type EmailStrategy,
   JitError,
   putSealed,
+  schemaProblems,
   takeSealed,
 } from '../lib/index.js'
 import { addressKey, type EmailLimits, limitNames, withDefaults } from './email-limits.js'
@@ -78,7 +79,7 @@ function having(method: string) {
 export function emailStrategy(options: EmailOptions): EmailStrategy {
   const parsed = optionsSchema.safeParse(options)
   if (!parsed.success) {
-    const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+    const problems = schemaProblems(parsed.error.issues)
     throw new JitError('config_invalid', `emailStrategy: ${problems.join('; ')}`, { problems })
   }
   const { from, appName, timeout } = parsed.data

@@ -12,6 +12,7 @@ import {
   type SamlConnection,
   type Services,
   type Strategy,
+  schemaProblems,
   single,
 } from '../lib/index.js'
 import type { Expected, Statement } from './saml-assertion.js'
@@ -153,7 +154,7 @@ function readOrRefused(connection: SamlConnection): IdpMetadata | JitError {
 function checked(options: SamlOptions) {
   const parsed = optionsSchema.safeParse(options)
   if (parsed.success) return parsed.data
-  const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  const problems = schemaProblems(parsed.error.issues)
   throw new JitError('config_invalid', `samlStrategy: ${problems.join('; ')}`, { problems })
 }
 

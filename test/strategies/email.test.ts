@@ -381,7 +381,7 @@ describe('What fails', () => {
       [{ limits: { addressHour: {} } }, /limits.addressHour: it has no method consume/],
       [{ limits: { perDay: {} } }, /limits: Unrecognized key: "perDay"/],
       [{ timeout: 0 }, /timeout/],
-      [{ senderName: 'App' }, /senderName/],
+      [{ senderName: 'App' }, /^emailStrategy: Unrecognized key: "senderName"$/],
     ]
     for (const [part, said] of bad) {
       try {
