@@ -61,11 +61,16 @@ console.log(Object.keys(imported).length)`
   test('holds the built kit, its documents and nothing else', () => {
     const files = readdirSync(installed, { recursive: true, encoding: 'utf8' })
     expect(files).toEqual(
-      expect.arrayContaining(['README.md', 'LICENSE', 'dist/lib/index.js', 'dist/lib/index.d.ts']),
+      expect.arrayContaining([
+        ...['README.md', 'SECURITY.md', 'docs/errors.md', 'LICENSE'],
+        ...['dist/lib/index.js', 'dist/lib/index.d.ts'],
+      ]),
     )
     expect(
       files.filter((file) =>
-        /^(lib|test|examples|stores|strategies|docs)\/|dist\/examples|dist\/test\/(?!contract)/.test(file),
+        /^(lib|test|examples|stores|strategies|docs)\/(?!errors\.md)|dist\/examples|dist\/test\/(?!contract)/.test(
+          file,
+        ),
       ),
     ).toEqual([])
     expect(files.filter((file) => /\.(map|sqlite|tsbuildinfo)$/.test(file))).toEqual([])
