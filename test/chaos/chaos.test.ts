@@ -206,13 +206,23 @@ needs('PostgreSQL and Redis', postgres && redis && { postgres, redis }, (servers
         const roles = me?.memberships.flatMap((entry: { roles: string[] }) => entry.roles).sort()
         const found = { code, ...(me && { email: me.email, roles }) }
         if (JSON.stringify(found) !== JSON.stringify(expected))
-          wrong.push(`${person.email}: ${JSON.stringify(found)} instead of ${JSON.stringify(expected)}`)
+          wrong.push(
+            `${person.email}: ${JSON.stringify(found)} instead of ${JSON.stringify(expected)}`,
+            ...(await toldOf(me?.id ?? who.user)),
+          )
         const [kept] = await db.select<{ attributes: Record<string, string> }>(
           `select attributes from jit_users where id = '${me?.id ?? who.user}'`,
         )
         for (const [name, value] of Object.entries(who.standing.attributes))
           if (kept && (kept.attributes[name] ?? null) !== value)
             wrong.push(`${person.email}: ${name} is ${kept.attributes[name]} instead of ${value}`)
+      }
+      /** What the trail tells of an account, for whoever has to find out how it came to this. */
+      const toldOf = async (user: string | null) => {
+        const rows = await db.select<object>(
+          `select change_id, position, type, at, organization_id, actor, detail from jit_events where user_id = '${user}' order by position`,
+        )
+        return rows.map((row) => JSON.stringify(row))
       }
       const full = async () => {
         const [row] = await db.select<{ full: boolean }>(
