@@ -130,13 +130,26 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
     : personHashes(hash, identity ? [identity] : [], email)
   const told = first && user != null && place !== undefined ? await barredBy(store, user, place) : []
   const bars = place === undefined ? [] : membershipHashes(hash, place, person)
-  const snapshot = await store.load({
-    ...about,
-    email: overtakes ? (record?.user.verifiedEmail ?? null) : email,
-    ...(connection !== undefined && { source: `connection:${connection}` as const }),
-    organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
-    hashes: [...new Set([...person, ...bars, ...told])],
-  })
+  const load = () =>
+    store.load({
+      ...about,
+      email: overtakes ? (record?.user.verifiedEmail ?? null) : email,
+      ...(connection !== undefined && { source: `connection:${connection}` as const }),
+      organizations: place === undefined ? organizations : [...new Set([...organizations, place])],
+      hashes: [...new Set([...person, ...bars, ...told])],
+    })
+  let snapshot = await load()
+  if (first?.byId && place !== undefined) {
+    // An identity is the same person's; an address may be somebody else's by now.
+    const own = membershipHashes(hash, place, personHashes(hash, first.byId.identities, null))
+    const former = await barredBefore(
+      store,
+      snapshot.removed.filter((entry) => own.includes(entry.hash)),
+      place,
+    )
+    told.push(...former)
+    if (former.length > 0) snapshot = await load()
+  }
   const version = snapshot.byId?.version
   if ((record && record.user.version !== version) || (first && first.byId?.version !== version)) {
     throw new Error('the account changed between two reads')
@@ -184,6 +197,21 @@ async function barredBy(store: Store, user: string, organization: string): Promi
   return rows.flatMap(({ organization: whose, detail: { hash } }) =>
     whose === organization && typeof hash === 'string' ? [hash] : [],
   )
+}
+
+/** By what an organization kept out the accounts that these were put for. */
+async function barredBefore(
+  store: Store,
+  removed: Snapshot['removed'],
+  organization: string,
+): Promise<string[]> {
+  const hashes: string[] = []
+  for (const { hash, at } of removed) {
+    const { rows } = await store.events({ organization, type: 'removed', from: at, to: at + 1, limit: 1000 })
+    const user = rows.find(({ detail }) => detail.hash === hash)?.user
+    if (user != null) hashes.push(...(await barredBy(store, user, organization)))
+  }
+  return hashes
 }
 
 /** The hashes of a removed user, by one of them: they were put in one change. What an organization put is its own. */

@@ -101,6 +101,22 @@ export const administration: readonly Guard[] = [
     by: ['provision/admin'],
   },
   {
+    rule: 'P09',
+    holds: 'who is let in again is so by what a former account of the same identity had',
+    in: 'lib/admin-commit.ts',
+    find: 'told.push(...former)',
+    off: '',
+    by: ['provision/admin'],
+  },
+  {
+    rule: 'P09',
+    holds: 'who is let in again brings nobody in who had the address before',
+    in: 'lib/admin-commit.ts',
+    find: 'personHashes(hash, first.byId.identities, null)',
+    off: 'personHashes(hash, first.byId.identities, first.byId.verifiedEmail)',
+    by: ['provision/admin'],
+  },
+  {
     rule: 'P26',
     holds: 'an organization lifts no other’s bar',
     in: commit,

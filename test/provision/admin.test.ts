@@ -338,6 +338,43 @@ onEveryStore((factory) => {
     expect((await scene.signIn('other', { email: 'second@o.example' })).joined).toEqual(['o'])
   })
 
+  check(
+    'who is let in again under a new account is so by every address they were kept out by',
+    async (scene) => {
+      const { admin } = scene.jit
+      const again = () => scene.signIn('ann')
+      const remade = async (user: string, email: string) => {
+        await admin.removeUser({ user, by })
+        await admin.readmitUser({ email, by })
+        return again()
+      }
+      const user = await scene.person('ann')
+      await admin.suspend({ user, ...o })
+      await admin.changeEmail({ user, email: 'then@o.example', by })
+      const first = await remade(user, 'then@o.example')
+      expect(first.joined).toEqual([])
+      await admin.changeEmail({ user: first.after.user.id, email: 'second@o.example', by })
+      await admin.readmit({ user: first.after.user.id, ...o })
+      expect((await again()).joined).toEqual(['o'])
+      expect((await remade(first.after.user.id, 'second@o.example')).joined).toEqual(['o'])
+    },
+  )
+
+  check('who is let in again brings nobody in who had the address before', async (scene) => {
+    const { admin } = scene.jit
+    const user = await scene.person('ann')
+    await admin.remove({ user, ...o })
+    await admin.changeEmail({ user, email: 'moved@o.example', by })
+    const heir = () => scene.signIn('carol', { email: 'ann@o.example' })
+    const { after, joined } = await heir()
+    expect(joined).toEqual([])
+    await admin.readmit({ user: after.user.id, ...o })
+    expect((await heir()).joined).toEqual(['o'])
+    await admin.removeUser({ user, by })
+    await admin.readmitUser({ email: 'moved@o.example', by })
+    expect((await scene.signIn('ann', { email: 'moved@o.example' })).joined).toEqual([])
+  })
+
   check('an account: its address, its attributes, its identities', async (scene) => {
     const { admin } = scene.jit
     const user = await scene.person('ann')
