@@ -142,11 +142,8 @@ async function factsOf(ports: AdminPorts, command: Command | Disconnect): Promis
   if (first?.byId && place !== undefined) {
     // An identity is the same person's; an address may be somebody else's by now.
     const own = membershipHashes(hash, place, personHashes(hash, first.byId.identities, null))
-    const former = await barredBefore(
-      store,
-      snapshot.removed.filter((entry) => own.includes(entry.hash)),
-      place,
-    )
+    const barring = snapshot.removed.filter((entry) => own.includes(entry.hash))
+    const former = await barredBefore(store, first.byId.id, barring, place)
     told.push(...former)
     if (former.length > 0) snapshot = await load()
   }
@@ -199,18 +196,21 @@ async function barredBy(store: Store, user: string, organization: string): Promi
   )
 }
 
-/** By what an organization kept out the accounts that these were put for. */
+/** By what an organization kept out the accounts, other than this one, that these were put for. */
 async function barredBefore(
   store: Store,
+  present: string,
   removed: Snapshot['removed'],
   organization: string,
 ): Promise<string[]> {
-  const hashes: string[] = []
+  const users = new Set<string>()
   for (const { hash, at } of removed) {
     const { rows } = await store.events({ organization, type: 'removed', from: at, to: at + 1, limit: 1000 })
     const user = rows.find(({ detail }) => detail.hash === hash)?.user
-    if (user != null) hashes.push(...(await barredBy(store, user, organization)))
+    if (user != null && user !== present) users.add(user)
   }
+  const hashes: string[] = []
+  for (const user of users) hashes.push(...(await barredBy(store, user, organization)))
   return hashes
 }
 

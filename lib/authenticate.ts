@@ -82,9 +82,10 @@ const ofAnswers = ['code', 'error', 'state', 'ticket', 'SAMLResponse']
 
 /** True where the request carries an IdP's answer or our ticket, so that it ends a sign-in. */
 export function isAnswer(req: IncomingMessage): boolean {
+  if (req.method === 'POST') return true
   // By whole parameters: a return address may have a query with such names in it.
   const query = queryOf(req)
-  return req.method === 'POST' || ofAnswers.some((name) => query.has(name))
+  return ofAnswers.some((name) => query.has(name))
 }
 
 /** Starts a sign-in: keeps the attempt, binds the browser, and sends the person to the IdP. */

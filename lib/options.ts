@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import type { OnConflict } from './conflict.js'
-import { type ErrorCode, JitError } from './errors.js'
+import { type ErrorCode, JitError, schemaProblems } from './errors.js'
 import type { RequestLimits } from './limits.js'
 import { nearest } from './lint.js'
 import { type Outbound, type OutboundOptions, outboundSchema } from './outbound.js'
@@ -131,7 +131,7 @@ export function readOptions(options: JitOptions): z.output<typeof optionsSchema>
               const near = issue.path.length === 0 ? nearest(key, names) : ''
               return `${[...issue.path, key].join('.')}: there is no such option${near}`
             })
-          : `${issue.path.join('.')}: ${issue.message}`,
+          : schemaProblems([issue]),
       ),
     )
   }

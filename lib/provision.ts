@@ -180,7 +180,7 @@ async function choose(
   }
 }
 
-/** Everything the rules ask of one sign-in, in one read of the store. */
+/** Everything the rules ask of one sign-in, in one read of the store where the account's own address is the asserted one. */
 export async function signInFacts(
   ports: Pick<ProvisionPorts, 'store' | 'directory' | 'now' | 'hash'> &
     Partial<Pick<ProvisionPorts, 'onConflict'>>,
